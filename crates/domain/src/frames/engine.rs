@@ -1,0 +1,170 @@
+//! Between the gate and this device's engine.
+
+use serde::{Deserialize, Serialize};
+
+use super::wire::WireChat;
+use crate::events::Event;
+use crate::ids::JobId;
+use crate::privacy::{Confined, Portable};
+
+/// Where a model's weights are.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ModelSource {
+    /// Shipped inside the binary.
+    Embedded,
+    /// A GGUF file that the engine may read, with a tokenizer beside it where
+    /// the file's own is not to be used.
+    File {
+        /// Absolute path of the GGUF file.
+        path: String,
+        /// Absolute path of a `tokenizer.json`.
+        tokenizer: Option<String>,
+    },
+}
+
+/// One answer to be made on this device.
+#[derive(Serialize, Deserialize)]
+pub struct EngineJob {
+    /// Names the job in all later frames.
+    pub job: JobId,
+    /// The model's name, without `local/`.
+    pub model: String,
+    /// Its weights.
+    pub source: ModelSource,
+    /// The request.
+    pub chat: WireChat,
+    /// Text of a partial assistant turn that the answer goes on from; empty
+    /// for a new one.
+    pub partial: String,
+}
+
+impl EngineJob {
+    /// A job for a request that may not leave.
+    pub fn confined(job: JobId, model: &str, source: ModelSource, request: &Confined) -> Self {
+        Self {
+            job,
+            model: model.to_owned(),
+            source,
+            chat: WireChat::of(request.chat()),
+            partial: String::new(),
+        }
+    }
+
+    /// A job for a request that could leave and is answered here.
+    pub fn portable(job: JobId, model: &str, source: ModelSource, request: &Portable) -> Self {
+        Self {
+            job,
+            model: model.to_owned(),
+            source,
+            chat: WireChat::of(request.chat()),
+            partial: String::new(),
+        }
+    }
+}
+
+/// From the gate to the engine.
+#[derive(Serialize, Deserialize)]
+pub enum ToEngine {
+    /// Make an answer; its events come back under the job's id.
+    Run(Box<EngineJob>),
+    /// Stop a job. Its `Failed(Cancelled)` follows, unless it ended before.
+    Cancel(JobId),
+    /// Load a model without a request, so that the first one finds it ready.
+    Load {
+        /// The model's name.
+        model: String,
+        /// Its weights.
+        source: ModelSource,
+    },
+    /// Drop a model's weights once no job uses them.
+    Unload {
+        /// The model's name.
+        model: String,
+    },
+    /// Answer with `Pong` from the compute thread's loop, not only from the reader.
+    Ping(u64),
+}
+
+/// From the engine to the gate.
+#[derive(Serialize, Deserialize)]
+pub enum FromEngine {
+    /// First on every link.
+    Hello {
+        /// [`super::VERSION`].
+        version: u16,
+        /// The engine's process id.
+        pid: u32,
+    },
+    /// A step of a job's answer.
+    Event {
+        /// The job.
+        job: JobId,
+        /// The step.
+        event: Event,
+    },
+    /// After a job's last event: what it took.
+    Done {
+        /// The job.
+        job: JobId,
+        /// Where the time went.
+        timings: Timings,
+    },
+    /// A model became ready or could not be loaded.
+    Loaded {
+        /// The model's name.
+        model: String,
+        /// Its figures, or the reason in public words.
+        result: Result<LoadedModel, String>,
+    },
+    /// Sent whenever it changes, and at least once a second while busy.
+    State(EngineState),
+    /// The answer to `Ping`.
+    Pong(u64),
+}
+
+/// Where a job's time went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Timings {
+    /// Waiting in the queue, in milliseconds.
+    pub queue_ms: f64,
+    /// Loading the model, in milliseconds; 0 when it was there.
+    pub load_ms: f64,
+    /// Computing the prompt, in milliseconds.
+    pub prefill_ms: f64,
+    /// Tokens that prefill really computed (the prompt less its cached prefix).
+    pub prefill_tokens: u32,
+    /// Writing the answer after its first token, in milliseconds.
+    pub decode_ms: f64,
+    /// Tokens written.
+    pub decode_tokens: u32,
+}
+
+/// What the engine is doing.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct EngineState {
+    /// Jobs that wait.
+    pub queued: u32,
+    /// Jobs that are being answered.
+    pub running: u32,
+    /// Expected wait of a new job, in milliseconds.
+    pub wait_ms: f64,
+    /// Models in memory.
+    pub models: Vec<LoadedModel>,
+}
+
+/// A model in memory.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LoadedModel {
+    /// Its name, without `local/`.
+    pub name: String,
+    /// The architecture, as the file calls it.
+    pub architecture: String,
+    /// Weights and caches, in bytes.
+    pub memory_bytes: u64,
+    /// The longest context, in tokens.
+    pub context_tokens: u32,
+    /// Whether its template offers tools.
+    pub tools: bool,
+    /// How long it took to load, in milliseconds.
+    pub load_ms: f64,
+}

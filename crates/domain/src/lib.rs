@@ -1,0 +1,22 @@
+//! What nearfar knows about a request and how it decides: chat, privacy,
+//! targets, the decision and the frames that cross processes.
+//!
+//! Nothing here does I/O, reads a clock, draws a random number or awaits.
+//! Everything that the decision may see is an argument, so that a decision can
+//! be explained, tested and replayed.
+//!
+//! In reading order: [`chat`] is the request, [`privacy`] decides how far it
+//! may go, [`target`] and [`snapshot`] describe what could answer it,
+//! [`route`] chooses, [`explain`] says why, [`events`] is the answer, and
+//! [`frames`] is how both cross a process boundary.
+
+pub mod chat;
+pub mod events;
+pub mod explain;
+pub mod frames;
+pub mod ids;
+pub mod price;
+pub mod privacy;
+pub mod route;
+pub mod snapshot;
+pub mod target;
