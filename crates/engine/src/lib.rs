@@ -9,3 +9,6 @@
 //! and tool calls; [`generate`] runs the loop and [`worker`] serves the gate.
 
 pub mod gguf;
+pub mod tokenizer;
+pub mod template;
+pub mod output;
