@@ -1,0 +1,1 @@
+//! What clients speak: listeners, routes, dialects and errors.

@@ -1,0 +1,164 @@
+//! Taking typed fields out of a JSON object, with errors that name the field.
+//!
+//! Each field is removed as it is read; what is left in the end is unknown to
+//! us and is passed through.
+
+use serde_json::{Map, Value};
+
+use crate::http::problem::Problem;
+
+/// A JSON object and the path that leads to it.
+pub(crate) struct Fields {
+    path: String,
+    map: Map<String, Value>,
+}
+
+impl Fields {
+    /// Takes `value` apart.
+    ///
+    /// # Errors
+    /// When it is not an object.
+    pub(crate) fn of(path: &str, value: Value) -> Result<Self, Problem> {
+        match value {
+            Value::Object(map) => Ok(Self {
+                path: path.to_owned(),
+                map,
+            }),
+            other => Err(Problem::field(
+                path,
+                format!("{path} must be an object, not {}.", kind(&other)),
+            )),
+        }
+    }
+
+    /// The path of one of its fields.
+    pub(crate) fn path_of(&self, name: &str) -> String {
+        if self.path.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{}.{name}", self.path)
+        }
+    }
+
+    /// A field that says something: absent and `null` are the same.
+    pub(crate) fn take(&mut self, name: &str) -> Option<Value> {
+        self.map.shift_remove(name).filter(|value| !value.is_null())
+    }
+
+    pub(crate) fn string(&mut self, name: &str) -> Result<Option<String>, Problem> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(other) => Err(self.wrong(name, "a string", &other)),
+        }
+    }
+
+    pub(crate) fn required_string(&mut self, name: &str) -> Result<String, Problem> {
+        self.string(name)?
+            .ok_or_else(|| self.missing(name, "a string"))
+    }
+
+    pub(crate) fn boolean(&mut self, name: &str) -> Result<Option<bool>, Problem> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Value::Bool(value)) => Ok(Some(value)),
+            Some(other) => Err(self.wrong(name, "true or false", &other)),
+        }
+    }
+
+    /// A whole number within bounds.
+    pub(crate) fn integer(
+        &mut self,
+        name: &str,
+        min: i64,
+        max: i64,
+    ) -> Result<Option<i64>, Problem> {
+        let Some(value) = self.take(name) else {
+            return Ok(None);
+        };
+        // Some clients send 5.0 for 5.
+        let number = value.as_i64().or_else(|| {
+            value
+                .as_f64()
+                .filter(|f| f.fract() == 0.0)
+                .map(|f| f as i64)
+        });
+        match number {
+            Some(number) if (min..=max).contains(&number) => Ok(Some(number)),
+            _ => Err(Problem::field(
+                self.path_of(name),
+                format!(
+                    "{} must be a whole number from {min} to {max}.",
+                    self.path_of(name)
+                ),
+            )),
+        }
+    }
+
+    /// A number within bounds.
+    pub(crate) fn number(
+        &mut self,
+        name: &str,
+        min: f64,
+        max: f64,
+    ) -> Result<Option<f32>, Problem> {
+        let Some(value) = self.take(name) else {
+            return Ok(None);
+        };
+        match value.as_f64() {
+            Some(number) if (min..=max).contains(&number) => Ok(Some(number as f32)),
+            _ => Err(Problem::field(
+                self.path_of(name),
+                format!(
+                    "{} must be a number from {min} to {max}.",
+                    self.path_of(name)
+                ),
+            )),
+        }
+    }
+
+    pub(crate) fn array(&mut self, name: &str) -> Result<Option<Vec<Value>>, Problem> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Value::Array(items)) => Ok(Some(items)),
+            Some(other) => Err(self.wrong(name, "an array", &other)),
+        }
+    }
+
+    pub(crate) fn object(&mut self, name: &str) -> Result<Option<Fields>, Problem> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(value) => Fields::of(&self.path_of(name), value).map(Some),
+        }
+    }
+
+    /// What nobody asked for.
+    pub(crate) fn rest(self) -> Map<String, Value> {
+        self.map
+    }
+
+    pub(crate) fn missing(&self, name: &str, wanted: &str) -> Problem {
+        let path = self.path_of(name);
+        Problem::field(&path, format!("{path} is missing. It must be {wanted}."))
+    }
+
+    fn wrong(&self, name: &str, wanted: &str, found: &Value) -> Problem {
+        let path = self.path_of(name);
+        Problem::field(
+            &path,
+            format!("{path} must be {wanted}, not {}.", kind(found)),
+        )
+    }
+}
+
+/// The JSON type's name, for messages that must not quote content.
+pub(crate) fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}

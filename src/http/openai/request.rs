@@ -1,0 +1,503 @@
+//! OpenAI's request bodies, read into [`Chat`].
+//!
+//! Every error names the field and the mend. Fields that nearfar does not know
+//! are kept and passed on to providers that speak the same dialect.
+
+use nearfar_domain::chat::{
+    Chat, Message, Params, Part, Prompt, ResponseFormat, Role, Tool, ToolCall, ToolChoice,
+};
+use nearfar_domain::explain::Ability;
+use serde_json::{Map, Value};
+
+use super::fields::{Fields, kind};
+use crate::http::problem::Problem;
+
+/// The most messages, tools and stop strings that one request may carry.
+const MAX_MESSAGES: usize = 4096;
+const MAX_TOOLS: usize = 256;
+const MAX_STOPS: usize = 16;
+const MAX_TOKENS: i64 = 1 << 24;
+
+/// A request as it was meant.
+pub struct OpenaiRequest {
+    /// The model's name as the client wrote it.
+    pub model: String,
+    /// The content.
+    pub chat: Chat,
+    /// Whether the client wants a stream.
+    pub stream: bool,
+    /// Whether the stream ends with a usage chunk.
+    pub include_usage: bool,
+    /// Whether raw text is answered before the answer (`/v1/completions`).
+    pub echo: bool,
+    /// The body object `nearfar`.
+    pub tags: Option<Map<String, Value>>,
+}
+
+impl OpenaiRequest {
+    /// Abilities without which an answer would be wrong.
+    pub fn needs(&self) -> Vec<Ability> {
+        let chat = &self.chat;
+        let mut needs = Vec::new();
+        if !chat.tools.is_empty() && chat.tool_choice != ToolChoice::None {
+            needs.push(Ability::Tools);
+        }
+        if matches!(
+            chat.tool_choice,
+            ToolChoice::Required | ToolChoice::Named(_)
+        ) {
+            needs.push(Ability::ForcedTools);
+        }
+        match chat.response_format {
+            ResponseFormat::Text => {}
+            ResponseFormat::JsonObject => needs.push(Ability::JsonObject),
+            ResponseFormat::JsonSchema { .. } => needs.push(Ability::JsonSchema),
+        }
+        if chat.has_images() {
+            needs.push(Ability::Vision);
+        }
+        if chat.params.logprobs.is_some() {
+            needs.push(Ability::Logprobs);
+        }
+        if matches!(chat.prompt, Prompt::Text(_)) {
+            needs.push(Ability::RawText);
+        }
+        needs
+    }
+}
+
+/// Reads the body of `/v1/chat/completions`.
+///
+/// # Errors
+/// Names the first field that is wrong.
+pub fn chat_completion(body: &[u8]) -> Result<OpenaiRequest, Problem> {
+    let mut fields = Fields::of("", json(body)?)?;
+    let model = fields.string("model")?.unwrap_or_else(|| "auto".to_owned());
+    let messages = fields
+        .array("messages")?
+        .ok_or_else(|| fields.missing("messages", "an array of messages"))?;
+    if messages.is_empty() || messages.len() > MAX_MESSAGES {
+        return Err(Problem::field(
+            "messages",
+            format!("messages must hold 1 to {MAX_MESSAGES} messages."),
+        ));
+    }
+    let messages = messages
+        .into_iter()
+        .enumerate()
+        .map(|(index, value)| message(&format!("messages[{index}]"), value))
+        .collect::<Result<Vec<_>, _>>()?;
+    let tools = tools(&mut fields)?;
+    let tool_choice = tool_choice(&mut fields, &tools)?;
+    let response_format = response_format(&mut fields)?;
+    let mut params = params(&mut fields)?;
+    let wants_logprobs = fields.boolean("logprobs")?.unwrap_or(false);
+    let top = fields.integer("top_logprobs", 0, 20)?;
+    params.logprobs = match (wants_logprobs, top) {
+        (true, top) => Some(top.unwrap_or(0) as u8),
+        (false, None | Some(0)) => None,
+        (false, Some(_)) => {
+            return Err(Problem::field(
+                "top_logprobs",
+                "top_logprobs needs logprobs to be true.",
+            ));
+        }
+    };
+    finish(model, Prompt::Turns(messages), false, fields, |chat| {
+        chat.tools = tools;
+        chat.tool_choice = tool_choice;
+        chat.response_format = response_format;
+        chat.params = params;
+    })
+}
+
+/// Reads the body of `/v1/completions`.
+///
+/// # Errors
+/// Names the first field that is wrong.
+pub fn completion(body: &[u8]) -> Result<OpenaiRequest, Problem> {
+    let mut fields = Fields::of("", json(body)?)?;
+    let model = fields.string("model")?.unwrap_or_else(|| "auto".to_owned());
+    let prompt = match fields.take("prompt") {
+        None => return Err(fields.missing("prompt", "a string")),
+        Some(Value::String(text)) => text,
+        Some(Value::Array(items)) => match <[Value; 1]>::try_from(items) {
+            Ok([Value::String(text)]) => text,
+            _ => {
+                return Err(Problem::field(
+                    "prompt",
+                    "prompt must be one string. Send several prompts as several requests, and \
+                     text rather than token ids.",
+                ));
+            }
+        },
+        Some(other) => {
+            return Err(Problem::field(
+                "prompt",
+                format!("prompt must be a string, not {}.", kind(&other)),
+            ));
+        }
+    };
+    if fields.take("suffix").is_some() {
+        return Err(Problem::field(
+            "suffix",
+            "suffix is not supported. Leave it out and put all text into prompt.",
+        ));
+    }
+    let echo = fields.boolean("echo")?.unwrap_or(false);
+    let mut params = params(&mut fields)?;
+    params.logprobs = fields.integer("logprobs", 0, 20)?.map(|n| n as u8);
+    if params.max_tokens.is_none() {
+        // OpenAI's own default for this endpoint.
+        params.max_tokens = Some(16);
+    }
+    finish(model, Prompt::Text(prompt), echo, fields, |chat| {
+        chat.params = params
+    })
+}
+
+fn finish(
+    model: String,
+    prompt: Prompt,
+    echo: bool,
+    mut fields: Fields,
+    fill: impl FnOnce(&mut Chat),
+) -> Result<OpenaiRequest, Problem> {
+    let stream = fields.boolean("stream")?.unwrap_or(false);
+    let mut include_usage = false;
+    if let Some(mut options) = fields.object("stream_options")? {
+        include_usage = options.boolean("include_usage")?.unwrap_or(false);
+    }
+    for only_one in ["n", "best_of"] {
+        fields.integer(only_one, 1, 1)?;
+    }
+    let tags = fields.object("nearfar")?.map(Fields::rest);
+    let mut chat = Chat::turns(Vec::new());
+    chat.prompt = prompt;
+    fill(&mut chat);
+    let rest = fields.rest();
+    if !rest.is_empty() {
+        chat.passthrough = Value::Object(rest).to_string();
+    }
+    Ok(OpenaiRequest {
+        model,
+        chat,
+        stream,
+        include_usage,
+        echo,
+        tags,
+    })
+}
+
+fn json(body: &[u8]) -> Result<Value, Problem> {
+    serde_json::from_slice(body).map_err(|error| {
+        // serde_json's message names what it expected, never what it read;
+        // line and column are enough to find it.
+        Problem::bad_request(
+            "invalid_json",
+            format!(
+                "The body is not valid JSON at line {}, column {}.",
+                error.line(),
+                error.column()
+            ),
+        )
+    })
+}
+
+fn message(path: &str, value: Value) -> Result<Message, Problem> {
+    let mut fields = Fields::of(path, value)?;
+    let role = fields.required_string("role")?;
+    let role = match role.as_str() {
+        "system" => Role::System,
+        "developer" => Role::Developer,
+        "user" => Role::User,
+        "assistant" => Role::Assistant,
+        // `function` is the name that OpenAI used before tools.
+        "tool" | "function" => Role::Tool,
+        _ => {
+            return Err(Problem::field(
+                fields.path_of("role"),
+                "role must be system, developer, user, assistant or tool.",
+            ));
+        }
+    };
+    let content = content(&mut fields)?;
+    let tool_calls = match fields.array("tool_calls")? {
+        None => Vec::new(),
+        Some(_) if role != Role::Assistant => {
+            return Err(Problem::field(
+                fields.path_of("tool_calls"),
+                "Only an assistant message has tool_calls.",
+            ));
+        }
+        Some(calls) => calls
+            .into_iter()
+            .enumerate()
+            .map(|(index, call)| tool_call(&format!("{path}.tool_calls[{index}]"), call))
+            .collect::<Result<_, _>>()?,
+    };
+    if content.is_empty() && tool_calls.is_empty() && role != Role::Assistant {
+        return Err(fields.missing("content", "a string or an array of parts"));
+    }
+    let name = fields.string("name")?;
+    let reasoning = fields
+        .string("reasoning_content")?
+        .or(fields.string("reasoning")?);
+    let tool_call_id = fields.string("tool_call_id")?;
+    if role == Role::Tool && tool_call_id.is_none() && name.is_none() {
+        return Err(fields.missing("tool_call_id", "the id of the call that this answers"));
+    }
+    Ok(Message {
+        role,
+        content,
+        name,
+        reasoning,
+        tool_calls,
+        tool_call_id,
+    })
+}
+
+fn content(fields: &mut Fields) -> Result<Vec<Part>, Problem> {
+    let path = fields.path_of("content");
+    match fields.take("content") {
+        None => Ok(Vec::new()),
+        Some(Value::String(text)) => Ok(vec![Part::Text(text)]),
+        Some(Value::Array(parts)) => parts
+            .into_iter()
+            .enumerate()
+            .map(|(index, value)| part(&format!("{path}[{index}]"), value))
+            .collect(),
+        Some(other) => Err(Problem::field(
+            &path,
+            format!(
+                "{path} must be a string or an array of parts, not {}.",
+                kind(&other)
+            ),
+        )),
+    }
+}
+
+fn part(path: &str, value: Value) -> Result<Part, Problem> {
+    let mut fields = Fields::of(path, value)?;
+    let kind = fields.required_string("type")?;
+    match kind.as_str() {
+        "text" | "input_text" => Ok(Part::Text(fields.required_string("text")?)),
+        "refusal" => Ok(Part::Text(fields.required_string("refusal")?)),
+        "image_url" => {
+            let mut image = fields
+                .object("image_url")?
+                .ok_or_else(|| fields.missing("image_url", "an object with a url"))?;
+            Ok(Part::Image {
+                url: image.required_string("url")?,
+                detail: image.string("detail")?,
+            })
+        }
+        _ => Err(Problem::field(
+            fields.path_of("type"),
+            "The part's type must be text or image_url.",
+        )),
+    }
+}
+
+fn tool_call(path: &str, value: Value) -> Result<ToolCall, Problem> {
+    let mut fields = Fields::of(path, value)?;
+    let id = fields.required_string("id")?;
+    let mut function = fields
+        .object("function")?
+        .ok_or_else(|| fields.missing("function", "an object with name and arguments"))?;
+    Ok(ToolCall {
+        id,
+        name: function.required_string("name")?,
+        arguments: function
+            .string("arguments")?
+            .unwrap_or_else(|| "{}".to_owned()),
+    })
+}
+
+fn tools(fields: &mut Fields) -> Result<Vec<Tool>, Problem> {
+    let Some(items) = fields.array("tools")? else {
+        return Ok(Vec::new());
+    };
+    if items.len() > MAX_TOOLS {
+        return Err(Problem::field(
+            "tools",
+            format!("tools may hold at most {MAX_TOOLS} tools."),
+        ));
+    }
+    items
+        .into_iter()
+        .enumerate()
+        .map(|(index, value)| {
+            let mut tool = Fields::of(&format!("tools[{index}]"), value)?;
+            let kind = tool.string("type")?;
+            if kind.as_deref().unwrap_or("function") != "function" {
+                return Err(Problem::field(
+                    tool.path_of("type"),
+                    "The tool's type must be function.",
+                ));
+            }
+            let mut function = tool
+                .object("function")?
+                .ok_or_else(|| tool.missing("function", "an object with a name"))?;
+            let name = function.required_string("name")?;
+            let well_formed = !name.is_empty()
+                && name.len() <= 64
+                && name
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c));
+            if !well_formed {
+                return Err(Problem::field(
+                    function.path_of("name"),
+                    "The name must have 1 to 64 letters, digits, '_', '-' or '.'.",
+                ));
+            }
+            Ok(Tool {
+                name,
+                description: function.string("description")?,
+                parameters: function
+                    .object("parameters")?
+                    .map(|p| Value::Object(p.rest()).to_string()),
+                strict: function.boolean("strict")?,
+            })
+        })
+        .collect()
+}
+
+fn tool_choice(fields: &mut Fields, tools: &[Tool]) -> Result<ToolChoice, Problem> {
+    let wrong = || {
+        Problem::field(
+            "tool_choice",
+            "tool_choice must be none, auto, required, or \
+             {\"type\":\"function\",\"function\":{\"name\":…}} with the name of one of the tools.",
+        )
+    };
+    let choice = match fields.take("tool_choice") {
+        None => return Ok(ToolChoice::Auto),
+        Some(Value::String(word)) => match word.as_str() {
+            "none" => ToolChoice::None,
+            "auto" => ToolChoice::Auto,
+            "required" => ToolChoice::Required,
+            _ => return Err(wrong()),
+        },
+        Some(value) => {
+            let mut object = Fields::of("tool_choice", value)?;
+            let name = object
+                .object("function")?
+                .map(|mut f| f.required_string("name"))
+                .ok_or_else(wrong)??;
+            ToolChoice::Named(name)
+        }
+    };
+    match &choice {
+        ToolChoice::Named(name) if !tools.iter().any(|t| t.name == *name) => Err(wrong()),
+        ToolChoice::Required if tools.is_empty() => Err(Problem::field(
+            "tool_choice",
+            "tool_choice is required, but there are no tools.",
+        )),
+        _ => Ok(choice),
+    }
+}
+
+fn response_format(fields: &mut Fields) -> Result<ResponseFormat, Problem> {
+    let Some(mut format) = fields.object("response_format")? else {
+        return Ok(ResponseFormat::Text);
+    };
+    let kind = format.required_string("type")?;
+    match kind.as_str() {
+        "text" => Ok(ResponseFormat::Text),
+        "json_object" => Ok(ResponseFormat::JsonObject),
+        "json_schema" => {
+            let mut named = format
+                .object("json_schema")?
+                .ok_or_else(|| format.missing("json_schema", "an object with name and schema"))?;
+            let schema = named
+                .object("schema")?
+                .ok_or_else(|| named.missing("schema", "a JSON Schema"))?;
+            Ok(ResponseFormat::JsonSchema {
+                name: named.string("name")?.unwrap_or_else(|| "answer".to_owned()),
+                schema: Value::Object(schema.rest()).to_string(),
+                strict: named.boolean("strict")?,
+            })
+        }
+        _ => Err(Problem::field(
+            "response_format.type",
+            "response_format.type must be text, json_object or json_schema.",
+        )),
+    }
+}
+
+fn params(fields: &mut Fields) -> Result<Params, Problem> {
+    let max_completion = fields.integer("max_completion_tokens", 1, MAX_TOKENS)?;
+    let max = fields.integer("max_tokens", 1, MAX_TOKENS)?;
+    let mut enable_thinking = fields.boolean("enable_thinking")?;
+    if let Some(mut kwargs) = fields.object("chat_template_kwargs")? {
+        enable_thinking = kwargs.boolean("enable_thinking")?.or(enable_thinking);
+    }
+    Ok(Params {
+        temperature: fields.number("temperature", 0.0, 2.0)?,
+        top_p: fields.number("top_p", 0.0, 1.0)?,
+        top_k: fields
+            .integer("top_k", 0, i64::from(u32::MAX))?
+            .map(|n| n as u32),
+        min_p: fields.number("min_p", 0.0, 1.0)?,
+        repetition_penalty: fields.number("repetition_penalty", 0.01, 10.0)?,
+        presence_penalty: fields.number("presence_penalty", -2.0, 2.0)?,
+        frequency_penalty: fields.number("frequency_penalty", -2.0, 2.0)?,
+        seed: fields.integer("seed", i64::MIN, i64::MAX)?,
+        logit_bias: logit_bias(fields)?,
+        logprobs: None,
+        max_tokens: max_completion.or(max).map(|n| n as u32),
+        stop: stop(fields)?,
+        parallel_tool_calls: fields.boolean("parallel_tool_calls")?,
+        reasoning_effort: fields.string("reasoning_effort")?,
+        enable_thinking,
+    })
+}
+
+fn stop(fields: &mut Fields) -> Result<Vec<String>, Problem> {
+    let wrong = || {
+        Problem::field(
+            "stop",
+            format!(
+                "stop must be a string or an array of at most {MAX_STOPS} strings, none empty."
+            ),
+        )
+    };
+    let stops = match fields.take("stop") {
+        None => return Ok(Vec::new()),
+        Some(Value::String(text)) => vec![text],
+        Some(Value::Array(items)) => items
+            .into_iter()
+            .map(|item| match item {
+                Value::String(text) => Ok(text),
+                _ => Err(wrong()),
+            })
+            .collect::<Result<_, _>>()?,
+        Some(_) => return Err(wrong()),
+    };
+    if stops.len() > MAX_STOPS || stops.iter().any(String::is_empty) {
+        return Err(wrong());
+    }
+    Ok(stops)
+}
+
+fn logit_bias(fields: &mut Fields) -> Result<Vec<(u32, f32)>, Problem> {
+    let Some(object) = fields.object("logit_bias")? else {
+        return Ok(Vec::new());
+    };
+    object
+        .rest()
+        .into_iter()
+        .map(|(token, bias)| {
+            let id = token.parse().ok();
+            let bias = bias.as_f64().filter(|b| (-100.0..=100.0).contains(b));
+            match (id, bias) {
+                (Some(id), Some(bias)) => Ok((id, bias as f32)),
+                _ => Err(Problem::field(
+                    "logit_bias",
+                    "logit_bias maps token ids to numbers from -100 to 100.",
+                )),
+            }
+        })
+        .collect()
+}

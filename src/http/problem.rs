@@ -1,0 +1,330 @@
+//! Every error that a client sees, with its HTTP status, in one place.
+//!
+//! A [`Problem`] is made from what went wrong and rendered in the dialect of
+//! the request. Its message is public: it names the field and the mend, and
+//! neither secrets nor content.
+
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use nearfar_domain::events::{Failure, FailureKind};
+use nearfar_domain::explain::{Explanation, Outcome, Refusal, Verdict};
+use nearfar_domain::privacy::Zone;
+use serde_json::{Value, json};
+
+/// An error on its way to a client.
+#[derive(Clone, Debug)]
+pub struct Problem {
+    status: StatusCode,
+    /// OpenAI's `type`.
+    kind: &'static str,
+    /// OpenAI's `code`: machine-readable.
+    code: String,
+    message: String,
+    /// The field at fault.
+    param: Option<String>,
+    retry_after_ms: Option<u64>,
+    /// The decision that led here, where there was one.
+    explanation: Option<Box<Explanation>>,
+    /// The provider's own status, so that its errors can be told from ours.
+    upstream_status: Option<u16>,
+}
+
+impl Problem {
+    fn new(status: StatusCode, kind: &'static str, code: &str, message: String) -> Self {
+        Self {
+            status,
+            kind,
+            code: code.to_owned(),
+            message,
+            param: None,
+            retry_after_ms: None,
+            explanation: None,
+            upstream_status: None,
+        }
+    }
+
+    /// A field of the request is wrong. `message` says how to mend it.
+    pub fn field(param: impl Into<String>, message: impl Into<String>) -> Self {
+        let mut problem = Self::new(
+            StatusCode::BAD_REQUEST,
+            "invalid_request_error",
+            "invalid_value",
+            message.into(),
+        );
+        problem.param = Some(param.into());
+        problem
+    }
+
+    /// The body cannot be read as JSON, or a header is wrong.
+    pub fn bad_request(code: &str, message: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "invalid_request_error",
+            code,
+            message.into(),
+        )
+    }
+
+    /// No such path or model.
+    pub fn not_found(code: &str, message: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "invalid_request_error",
+            code,
+            message.into(),
+        )
+    }
+
+    /// The path exists, but not with this method.
+    pub fn method_not_allowed(message: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "invalid_request_error",
+            "method_not_allowed",
+            message.into(),
+        )
+    }
+
+    /// The request came from a web page or name that has no business here.
+    pub fn forbidden(code: &str, message: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "invalid_request_error",
+            code,
+            message.into(),
+        )
+    }
+
+    /// The body is larger than the limit.
+    pub fn too_large(limit_bytes: usize) -> Self {
+        let mib = limit_bytes as f64 / f64::from(1 << 20);
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "invalid_request_error",
+            "request_too_large",
+            format!(
+                "The body is larger than the limit of {mib:.0} MiB. Send less, or raise \
+                 server.max_body_bytes."
+            ),
+        )
+    }
+
+    /// The client took too long to send its request.
+    pub fn too_slow() -> Self {
+        Self::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "invalid_request_error",
+            "request_timeout",
+            "The body did not arrive in time. Send it faster.".to_owned(),
+        )
+    }
+
+    /// As many requests as allowed are under way.
+    pub fn busy(limit: usize) -> Self {
+        let mut problem = Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "rate_limit_error",
+            "too_many_requests",
+            format!("{limit} requests are under way, which is the limit. Try again shortly."),
+        );
+        problem.retry_after_ms = Some(1_000);
+        problem
+    }
+
+    /// nearfar is stopping.
+    pub fn draining() -> Self {
+        let mut problem = Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "server_error",
+            "draining",
+            "nearfar is stopping. Try again shortly.".to_owned(),
+        );
+        problem.retry_after_ms = Some(2_000);
+        problem
+    }
+
+    /// No allowed target can answer.
+    pub fn refused(explanation: Explanation) -> Self {
+        let Verdict::Refuse(refusal) = explanation.verdict else {
+            // Only a refusal is ever turned into a problem.
+            return Self::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "server_error",
+                "internal",
+                "A decision with legs was treated as a refusal.".to_owned(),
+            );
+        };
+        let mut problem = Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "server_error",
+            refusal_code(refusal),
+            refusal_message(refusal, &explanation),
+        );
+        if refusal == Refusal::Health {
+            problem.retry_after_ms = Some(1_000);
+        }
+        problem.explanation = Some(Box::new(explanation));
+        problem
+    }
+
+    /// Every leg failed; this is what the last one said.
+    pub fn failed(failure: &Failure) -> Self {
+        let (status, kind) = status_of(failure);
+        let mut problem = Self::new(status, kind, code_of(failure), failure.message.clone());
+        problem.param.clone_from(&failure.field);
+        problem.retry_after_ms = failure.retry_after_ms;
+        problem.upstream_status = failure.upstream_status;
+        if let Some(code) = &failure.upstream_code {
+            problem.code.clone_from(code);
+        }
+        problem
+    }
+
+    /// The explanation that came with a refusal.
+    pub fn explanation(&self) -> Option<&Explanation> {
+        self.explanation.as_deref()
+    }
+
+    /// The HTTP status.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// OpenAI's error object. Also used inside a stream that has begun.
+    pub fn openai_body(&self) -> Value {
+        let mut body = json!({
+            "error": {
+                "message": self.message,
+                "type": self.kind,
+                "param": self.param,
+                "code": self.code,
+            }
+        });
+        if let Some(explanation) = &self.explanation {
+            body["nearfar"] = super::route::explanation_json(explanation);
+        }
+        if let Some(status) = self.upstream_status {
+            body["error"]["upstream_status"] = json!(status);
+        }
+        body
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = (
+            self.status,
+            [(header::CONTENT_TYPE, "application/json")],
+            self.openai_body().to_string(),
+        )
+            .into_response();
+        let headers = response.headers_mut();
+        if let Some(ms) = self.retry_after_ms {
+            headers.insert(
+                header::RETRY_AFTER,
+                HeaderValue::from(ms.div_ceil(1_000).max(1)),
+            );
+        }
+        if let Some(explanation) = &self.explanation
+            && let Ok(id) = HeaderValue::from_str(&explanation.id.to_string())
+        {
+            headers.insert(HeaderName::from_static("x-nearfar-decision"), id);
+        }
+        if let Ok(reason) = HeaderValue::from_str(&self.code) {
+            headers.insert(HeaderName::from_static("x-nearfar-reason"), reason);
+        }
+        response
+    }
+}
+
+fn status_of(failure: &Failure) -> (StatusCode, &'static str) {
+    match failure.kind {
+        FailureKind::BadRequest | FailureKind::ContextLength => {
+            (StatusCode::BAD_REQUEST, "invalid_request_error")
+        }
+        FailureKind::Forbidden => (StatusCode::FORBIDDEN, "permission_error"),
+        FailureKind::ModelMissing => (StatusCode::NOT_FOUND, "invalid_request_error"),
+        FailureKind::RateLimited => (StatusCode::TOO_MANY_REQUESTS, "rate_limit_error"),
+        FailureKind::Overloaded | FailureKind::Crashed | FailureKind::ModelBroken => {
+            (StatusCode::SERVICE_UNAVAILABLE, "server_error")
+        }
+        FailureKind::TimedOut => (StatusCode::GATEWAY_TIMEOUT, "server_error"),
+        // A provider that refuses our key is our set-up's fault, not the
+        // client's: a 401 would tell the client to change its own key.
+        FailureKind::Unauthorized
+        | FailureKind::Unreachable
+        | FailureKind::Cut
+        | FailureKind::Malformed
+        | FailureKind::TargetError => (StatusCode::BAD_GATEWAY, "server_error"),
+        FailureKind::Cancelled | FailureKind::Internal => {
+            (StatusCode::INTERNAL_SERVER_ERROR, "server_error")
+        }
+    }
+}
+
+fn code_of(failure: &Failure) -> &'static str {
+    match failure.kind {
+        // The code that OpenAI's clients look for.
+        FailureKind::ContextLength => "context_length_exceeded",
+        FailureKind::ModelMissing => "model_not_found",
+        FailureKind::RateLimited => "rate_limit_exceeded",
+        kind => kind.as_str(),
+    }
+}
+
+fn refusal_code(refusal: Refusal) -> &'static str {
+    match refusal {
+        Refusal::NoTargets => "no_targets",
+        Refusal::Privacy => "privacy_ceiling",
+        Refusal::Capability => "no_capable_target",
+        Refusal::Health => "targets_down",
+        Refusal::Cost => "cost_limit",
+        Refusal::Route => "route_excludes_all",
+    }
+}
+
+fn refusal_message(refusal: Refusal, explanation: &Explanation) -> String {
+    let zone = explanation.ceiling.zone;
+    let mut message = match refusal {
+        Refusal::NoTargets => "There is no model that could answer. Add one with `nearfar model \
+             add`, or give egress a provider's key."
+            .to_owned(),
+        Refusal::Privacy if zone == Zone::Device => "The request must stay on this device, and \
+             no model of this device may answer it. Name a local model or `auto`, or relax \
+             x-nearfar-privacy."
+            .to_owned(),
+        Refusal::Privacy => format!(
+            "The request may reach zone '{zone}' at most, and no target within it may answer. \
+             Name another model or relax x-nearfar-privacy."
+        ),
+        Refusal::Capability => {
+            "No target that this request may reach can do what it asks for.".to_owned()
+        }
+        Refusal::Health => {
+            "Every target that this request may reach is down. Try again shortly.".to_owned()
+        }
+        Refusal::Cost => "Every target that this request may reach costs more than \
+             x-nearfar-max-cost allows."
+            .to_owned(),
+        Refusal::Route => {
+            "x-nearfar-route leaves no target. Set it to `auto` or leave it out.".to_owned()
+        }
+    };
+    let reasons: Vec<String> = explanation
+        .candidates
+        .iter()
+        .filter_map(|candidate| match &candidate.outcome {
+            Outcome::Excluded(exclusion) => {
+                Some(format!("{}: {}", candidate.target, exclusion.describe()))
+            }
+            Outcome::Leg { .. } => None,
+        })
+        .take(8)
+        .collect();
+    if !reasons.is_empty() {
+        message.push_str(" (");
+        message.push_str(&reasons.join("; "));
+        message.push(')');
+    }
+    message
+}

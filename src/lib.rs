@@ -1,0 +1,25 @@
+//! nearfar: a daemon that answers LLM requests near when it can, far when it must.
+//!
+//! In reading order, which is the order in which a request travels: [`road`]
+//! is the whole path on one screen; [`admission`] lets a request in,
+//! [`execute`] walks the decision's legs over the [`links`] to the other
+//! processes, [`account`] settles it. [`snapshot`] gathers what the decision
+//! may see from [`catalog`], [`health`] and the links. [`http`] is what clients
+//! speak; [`app`] is the only wiring; [`supervisor`] starts and confines the
+//! processes; [`cli`] is what people type.
+
+pub mod account;
+pub mod admission;
+pub mod app;
+pub mod catalog;
+pub mod cli;
+pub mod config;
+pub mod execute;
+pub mod health;
+pub mod http;
+pub mod links;
+pub mod road;
+pub mod snapshot;
+pub mod store;
+pub mod supervisor;
+pub mod telemetry;

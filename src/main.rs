@@ -1,0 +1,3 @@
+//! Arguments to roles and client verbs.
+
+fn main() {}

@@ -1,0 +1,111 @@
+//! What the supervisor hands its children, each over one unix socket that is
+//! the child's standard input: frames of [`nearfar_domain::frames`], and with
+//! some of them one file descriptor (`SCM_RIGHTS`).
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// The three processes under the supervisor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Role {
+    /// HTTP, decision, accounting.
+    Gate,
+    /// Models.
+    Engine,
+    /// Providers; the only one with a network.
+    Egress,
+}
+
+/// First on every link: what the child needs to know to begin.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Setup {
+    /// Which process it is to be.
+    pub role: Role,
+    /// The configuration file's text, checked by the supervisor; empty without one.
+    pub config_text: String,
+    /// Where the text came from, for messages.
+    pub config_path: Option<PathBuf>,
+    /// `--listen`, which wins over the file.
+    pub listen: Vec<SocketAddr>,
+    /// The state directory, absolute.
+    pub state_dir: PathBuf,
+    /// Providers found by their environment variables (names only; the
+    /// variables themselves are in egress's environment alone).
+    pub env_providers: Vec<String>,
+    /// What of the sandbox is in force for each process.
+    pub sandbox: Vec<SandboxReport>,
+    /// When `nearfar serve` started, in milliseconds since 1970.
+    pub started_ms: i64,
+}
+
+/// Which layers of the sandbox one process has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SandboxReport {
+    /// Which process.
+    pub role: Role,
+    /// Whether the seccomp filter is in force.
+    pub seccomp: bool,
+    /// Landlock's ABI where it is in force.
+    pub landlock_abi: Option<u32>,
+    /// Layers that are missing, and the mend, for people.
+    pub missing: Vec<String>,
+}
+
+/// From the supervisor to a child.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum ToChild {
+    /// First.
+    Setup(Box<Setup>),
+    /// With a listening inet or unix socket for clients (gate only).
+    Listener(ListenerKind),
+    /// With a stream socket to this process (gate: engine and egress; they: the gate).
+    /// Comes again whenever the other side was restarted.
+    Link(Role),
+    /// Another process went away or came back.
+    Part {
+        /// Which.
+        role: Role,
+        /// Its state.
+        state: PartState,
+    },
+    /// Finish what is under way within this time and exit.
+    Drain {
+        /// Milliseconds.
+        within_ms: u64,
+    },
+}
+
+/// What a listener is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ListenerKind {
+    /// The data API over TCP.
+    Tcp,
+    /// The data API over a unix socket.
+    Unix,
+    /// The control API (unix socket): data API plus `/admin/v1/…`.
+    Control,
+}
+
+/// State of a process as its supervisor sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PartState {
+    /// Started, not yet heard of.
+    Starting,
+    /// Running.
+    Up,
+    /// Gone; started again after this many milliseconds.
+    Down {
+        /// Milliseconds until the next start.
+        restart_in_ms: u64,
+    },
+}
+
+/// From a child to its supervisor.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum ToSupervisor {
+    /// The child is ready to work.
+    Ready,
+}
