@@ -1,6 +1,58 @@
 //! The ledger: one row per request, in SQLite. Never content.
+//!
+//! [`Ledger`] owns one writer thread; [`UsageQuery`] asks what was used. The
+//! file's shape and its migrations are in `schema`. Nothing here knows of
+//! HTTP, targets or policy: a row is what the accounting wrote down.
+
+mod ledger;
+mod schema;
+mod usage;
+
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+
+pub use ledger::Ledger;
+pub use usage::{Dimension, MAX_LINES, UnknownDimension, UsageLine, UsageQuery};
+
+/// The ledger's file inside the state directory.
+pub const LEDGER_FILE: &str = "ledger.sqlite";
+
+/// Why the ledger could not be opened or read.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// SQLite said no: the disk, the file's rights, or a mistake of ours.
+    #[error("the ledger {path} could not be used: {reason}")]
+    Sqlite {
+        /// The ledger's file.
+        path: PathBuf,
+        /// SQLite's words.
+        reason: String,
+    },
+    /// A later nearfar wrote this file; an older one would spoil it.
+    #[error(
+        "the ledger {path} has schema version {found}, this nearfar knows up to {known}: \
+         run the newer nearfar, or move the file away to begin a new ledger"
+    )]
+    Newer {
+        /// The ledger's file.
+        path: PathBuf,
+        /// The file's version.
+        found: i64,
+        /// The latest that this build knows.
+        known: i64,
+    },
+    /// The file or its folder could not be made or moved.
+    #[error("the ledger {path} could not be {what}: {reason}")]
+    File {
+        /// The file or folder.
+        path: PathBuf,
+        /// `created`, `set aside`…
+        what: &'static str,
+        /// The system's words.
+        reason: std::io::Error,
+    },
+}
 
 /// One request, settled. Also for refused, failed and cancelled ones.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -54,3 +106,6 @@ pub struct Row {
     /// Whether it was streamed.
     pub stream: bool,
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,294 @@
+//! The ledger's handle and its one writer thread.
+//!
+//! A row is handed over through a bounded queue and written in batches. The
+//! request path never waits for the disk: when the queue or the disk is full,
+//! rows are dropped and counted.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, params};
+
+use super::{LEDGER_FILE, Row, StoreError, UsageLine, UsageQuery, schema, usage};
+
+/// Rows that may wait for the writer.
+const QUEUE: usize = 8_192;
+/// A batch is written when it has this many rows …
+const BATCH: usize = 256;
+/// … or when its first row has waited this long.
+const LINGER: Duration = Duration::from_millis(200);
+/// Dropped rows are reported at most this often.
+const REPORT_EVERY: Duration = Duration::from_secs(60);
+/// Longest text kept of one field, in bytes. Tags come from clients.
+const MAX_TEXT: usize = 512;
+/// Largest count kept: sums over the whole ledger must fit 63 bits.
+const MAX_COUNT: u64 = 1 << 40;
+
+/// The open ledger. Dropping it writes what is still queued.
+#[derive(Debug)]
+pub struct Ledger {
+    path: PathBuf,
+    queue: Option<SyncSender<Order>>,
+    dropped: Arc<AtomicU64>,
+    writer: Option<JoinHandle<()>>,
+}
+
+enum Order {
+    Row(Box<Row>),
+    Flush(SyncSender<()>),
+}
+
+impl Ledger {
+    /// Opens or creates `ledger.sqlite` in the state directory, which must
+    /// exist. A corrupt file is set aside and a new one begun.
+    ///
+    /// # Errors
+    /// The file cannot be created or read, or a later nearfar wrote it.
+    pub fn open(state_dir: &Path) -> Result<Ledger, StoreError> {
+        let path = state_dir.join(LEDGER_FILE);
+        let connection = schema::open_writer(&path)?;
+        let (queue, orders) = sync_channel(QUEUE);
+        let dropped = Arc::new(AtomicU64::new(0));
+        let writer = Writer {
+            path: path.clone(),
+            connection,
+            dropped: Arc::clone(&dropped),
+            reported: 0,
+            report_at: Instant::now(),
+        };
+        let thread = std::thread::Builder::new()
+            .name("ledger".to_owned())
+            .spawn(move || writer.run(&orders))
+            .map_err(|reason| StoreError::File {
+                path: path.clone(),
+                what: "given a writer thread",
+                reason,
+            })?;
+        Ok(Ledger {
+            path,
+            queue: Some(queue),
+            dropped,
+            writer: Some(thread),
+        })
+    }
+
+    /// Hands a row to the writer. Never blocks and never fails: a row that
+    /// does not fit the queue is dropped and counted.
+    pub fn record(&self, row: Row) {
+        let Some(queue) = &self.queue else { return };
+        if queue.try_send(Order::Row(Box::new(row))).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Rows lost since the ledger was opened: the queue or the disk was full.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Waits until every row recorded before this call is written or counted
+    /// as dropped. Blocks; for the end of a drain, and for tests.
+    pub fn flush(&self) {
+        let Some(queue) = &self.queue else { return };
+        let (done, waiting) = sync_channel(1);
+        if queue.send(Order::Flush(done)).is_ok() {
+            // An error means that the writer is gone; there is nothing to wait for.
+            let _ = waiting.recv();
+        }
+    }
+
+    /// What was used, grouped as the query says, at most [`super::MAX_LINES`]
+    /// lines, most requests first. Blocks on the disk; uses its own read-only
+    /// connection.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn usage(&self, query: &UsageQuery) -> Result<Vec<UsageLine>, StoreError> {
+        let connection = schema::open_reader(&self.path)?;
+        usage::usage(&connection, query).map_err(|error| schema::failed(&self.path, &error))
+    }
+
+    /// The ledger's file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Ledger {
+    fn drop(&mut self) {
+        // The writer ends when the queue's other end is gone and it is empty.
+        self.queue = None;
+        if let Some(writer) = self.writer.take() {
+            let _ = writer.join();
+        }
+    }
+}
+
+struct Writer {
+    path: PathBuf,
+    connection: Connection,
+    dropped: Arc<AtomicU64>,
+    reported: u64,
+    report_at: Instant,
+}
+
+impl Writer {
+    fn run(mut self, orders: &Receiver<Order>) {
+        let mut batch = Vec::with_capacity(BATCH);
+        loop {
+            let more = gather(orders, &mut batch);
+            let mut flushed = Vec::new();
+            batch.retain_mut(|order| match order {
+                Order::Row(_) => true,
+                Order::Flush(done) => {
+                    flushed.push(done.clone());
+                    false
+                }
+            });
+            self.write(&batch);
+            batch.clear();
+            for done in flushed {
+                let _ = done.try_send(());
+            }
+            self.report();
+            if !more {
+                return;
+            }
+        }
+    }
+
+    /// Writes one batch as one transaction; a batch that cannot be written is
+    /// dropped and counted. A file that turns out to be corrupt is replaced,
+    /// and the batch goes into the new one.
+    fn write(&mut self, batch: &[Order]) {
+        if batch.is_empty() {
+            return;
+        }
+        let Err(error) = insert_all(&mut self.connection, batch) else {
+            return;
+        };
+        let error = if schema::is_corrupt(&error) {
+            match self.begin_anew(&error) {
+                Ok(()) => match insert_all(&mut self.connection, batch) {
+                    Ok(()) => return,
+                    Err(error) => error.to_string(),
+                },
+                Err(error) => error.to_string(),
+            }
+        } else {
+            error.to_string()
+        };
+        self.dropped
+            .fetch_add(batch.len() as u64, Ordering::Relaxed);
+        if Instant::now() >= self.report_at {
+            tracing::error!(ledger = %self.path.display(), rows = batch.len(), error, "the ledger could not be written");
+        }
+    }
+
+    fn begin_anew(&mut self, error: &rusqlite::Error) -> Result<(), StoreError> {
+        schema::set_aside(&self.path, &error.to_string())?;
+        self.connection = schema::open_writer(&self.path)?;
+        Ok(())
+    }
+
+    fn report(&mut self) {
+        let dropped = self.dropped.load(Ordering::Relaxed);
+        let now = Instant::now();
+        if dropped == self.reported || now < self.report_at {
+            return;
+        }
+        tracing::warn!(
+            ledger = %self.path.display(),
+            since_last = dropped - self.reported,
+            dropped,
+            "rows of the ledger were dropped: is the disk full or slow?"
+        );
+        self.reported = dropped;
+        self.report_at = now + REPORT_EVERY;
+    }
+}
+
+/// Fills a batch. Returns whether more can come.
+fn gather(orders: &Receiver<Order>, batch: &mut Vec<Order>) -> bool {
+    let Ok(first) = orders.recv() else {
+        return false;
+    };
+    let wait = !matches!(first, Order::Flush(_));
+    batch.push(first);
+    let until = Instant::now() + LINGER;
+    while wait && batch.len() < BATCH {
+        match orders.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            Ok(order) => {
+                let flush = matches!(order, Order::Flush(_));
+                batch.push(order);
+                if flush {
+                    break;
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => break,
+            Err(RecvTimeoutError::Disconnected) => return false,
+        }
+    }
+    true
+}
+
+fn insert_all(connection: &mut Connection, batch: &[Order]) -> rusqlite::Result<()> {
+    let transaction = connection.transaction()?;
+    {
+        let mut insert = transaction.prepare_cached(
+            "INSERT INTO requests (time_ms, decision, tenant, feature, prompt_version,
+                conversation, endpoint, model, target, zone, ceiling, ceiling_source, reason,
+                outcome, failure, attempts, prompt_tokens, cached_prompt_tokens,
+                completion_tokens, reasoning_tokens, cost_micro, ttft_ms, duration_ms, stream)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16,
+                ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24)",
+        )?;
+        for order in batch {
+            let Order::Row(row) = order else { continue };
+            insert.execute(params![
+                row.time_ms,
+                text(&row.decision),
+                text(&row.tenant),
+                text(&row.feature),
+                text(&row.prompt_version),
+                text(&row.conversation),
+                text(&row.endpoint),
+                text(&row.model),
+                text(&row.target),
+                text(&row.zone),
+                text(&row.ceiling),
+                text(&row.ceiling_source),
+                text(&row.reason),
+                text(&row.outcome),
+                text(&row.failure),
+                row.attempts,
+                row.prompt_tokens.map(count),
+                row.cached_prompt_tokens.map(count),
+                row.completion_tokens.map(count),
+                row.reasoning_tokens.map(count),
+                row.cost_micro.map(count),
+                row.ttft_ms.filter(|ms| ms.is_finite()),
+                // SQLite stores a NaN as NULL, which the column refuses.
+                if row.duration_ms.is_finite() {
+                    row.duration_ms
+                } else {
+                    0.0
+                },
+                row.stream,
+            ])?;
+        }
+    }
+    transaction.commit()
+}
+
+fn text(field: &str) -> &str {
+    &field[..field.floor_char_boundary(MAX_TEXT)]
+}
+
+fn count(value: u64) -> i64 {
+    value.min(MAX_COUNT) as i64
+}
