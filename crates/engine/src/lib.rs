@@ -12,3 +12,8 @@ pub mod gguf;
 pub mod tokenizer;
 pub mod template;
 pub mod output;
+pub mod sampling;
+
+mod inspect;
+
+pub use inspect::{ModelInfo, inspect};

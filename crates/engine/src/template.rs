@@ -4,7 +4,7 @@
 //! minijinja with fuel, a recursion limit and no access to anything but its
 //! input, in an environment like Hugging Face's `apply_chat_template`.
 //!
-//! Content from users and tools may contain the text of a control token. A
+//! Content may contain the text of a control token. A
 //! sentinel inside such text keeps it from being read as that token; the
 //! sentinel is taken out again before text becomes tokens ([`Rendered`]).
 
@@ -22,7 +22,7 @@ const FUEL: u64 = 20_000_000;
 /// The longest prompt that is worth rendering, in bytes.
 const MAX_RENDERED: usize = 64 << 20;
 /// A noncharacter: valid in a string, never in text that means something.
-const SENTINEL: char = '\u{fdd0}';
+pub(crate) const SENTINEL: char = '\u{fdd0}';
 
 /// A compiled chat template.
 pub struct ChatTemplate {
@@ -46,6 +46,16 @@ impl Rendered {
     /// The text as the model reads it.
     pub fn text(&self) -> String {
         self.text.replace(SENTINEL, "")
+    }
+
+    /// Goes on with text from outside of the template; control tokens in it stay text.
+    pub fn push_content(&mut self, text: &str, control_texts: &[String]) {
+        self.text.push_str(&guard(text.to_owned(), control_texts));
+    }
+
+    /// Goes on with text as the template could have written it.
+    pub fn push_template_text(&mut self, text: &str) {
+        self.text.push_str(text);
     }
 
     /// Whether any content had to be marked.
@@ -76,15 +86,21 @@ impl ChatTemplate {
             .trim_blocks(true)
             .lstrip_blocks(true)
             .build()
-            .map_err(|error| LoadError::Unsupported(format!("the template engine refuses its set-up: {error}")))?;
+            .map_err(|error| {
+                LoadError::Unsupported(format!("the template engine refuses its set-up: {error}"))
+            })?;
         environment.set_syntax(syntax);
         environment.set_undefined_behavior(UndefinedBehavior::Lenient);
         environment.set_fuel(Some(FUEL));
         environment.set_recursion_limit(64);
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        environment.add_function("raise_exception", |message: String| -> Result<String, Error> {
-            Err(Error::new(ErrorKind::InvalidOperation, message).with_source(Refused))
-        });
+        environment
+            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.add_function(
+            "raise_exception",
+            |message: String| -> Result<String, Error> {
+                Err(Error::new(ErrorKind::InvalidOperation, message).with_source(Refused))
+            },
+        );
         environment.add_filter("tojson", tojson);
         environment
             .add_template_owned("chat", without_generation_marks(source))
@@ -118,15 +134,34 @@ impl ChatTemplate {
     ///
     /// # Errors
     /// [`TemplateError`] when the template refuses or fails.
-    pub fn render(&self, chat: &Chat, control_texts: &[String], today: &str) -> Result<Rendered, TemplateError> {
+    pub fn render(
+        &self,
+        chat: &Chat,
+        control_texts: &[String],
+        today: &str,
+    ) -> Result<Rendered, TemplateError> {
         let Prompt::Turns(turns) = &chat.prompt else {
             return Err(TemplateError::Failed("raw text has no template".to_owned()));
         };
-        let messages: Vec<Value> = turns.iter().map(|turn| message(turn, control_texts)).collect();
-        let tools = (chat.tool_choice != ToolChoice::None && !chat.tools.is_empty()).then(|| tools(chat));
+        let messages: Vec<Value> = turns
+            .iter()
+            .map(|turn| message(turn, control_texts))
+            .collect();
+        let tools = (chat.tool_choice != ToolChoice::None && !chat.tools.is_empty())
+            .then(|| tools(chat, control_texts));
         let mut extra = Map::new();
-        if let Some(thinking) = chat.params.enable_thinking {
+        let effort = chat.params.reasoning_effort.as_deref();
+        // `minimal` is the least that every dialect has a word for: no reasoning
+        // where the template has a switch for it.
+        let thinking = chat
+            .params
+            .enable_thinking
+            .or((effort == Some("minimal")).then_some(false));
+        if let Some(thinking) = thinking {
             extra.insert("enable_thinking".to_owned(), json!(thinking));
+        }
+        if let Some(effort) = effort {
+            extra.insert("reasoning_effort".to_owned(), json!(effort));
         }
         self.render_values(&messages, tools.as_ref(), true, extra, today)
     }
@@ -173,11 +208,17 @@ impl ChatTemplate {
                 TemplateError::Refused(error.detail().unwrap_or("no reason given").to_owned())
             } else {
                 // The kind only: details can quote the conversation.
-                TemplateError::Failed(format!("{:?} in line {}", error.kind(), error.line().unwrap_or(0)))
+                TemplateError::Failed(format!(
+                    "{:?} in line {}",
+                    error.kind(),
+                    error.line().unwrap_or(0)
+                ))
             }
         })?;
         if text.len() > MAX_RENDERED {
-            return Err(TemplateError::Failed(format!("the prompt is longer than {MAX_RENDERED} bytes")));
+            return Err(TemplateError::Failed(format!(
+                "the prompt is longer than {MAX_RENDERED} bytes"
+            )));
         }
         Ok(Rendered { text })
     }
@@ -256,28 +297,35 @@ fn python_json(value: &Value, indent: Option<usize>, depth: usize, out: &mut Str
 }
 
 /// One turn as templates expect it. Content is a string: templates of models
-/// without vision concatenate it.
+/// without vision concatenate it. Whoever speaks, control tokens in it stay text.
 fn message(turn: &Message, control_texts: &[String]) -> Value {
-    let from_outside = matches!(turn.role, Role::User | Role::Tool);
-    let text = turn.plain_text();
-    let text = if from_outside { guard(text, control_texts) } else { text };
     let role = match turn.role {
         // Templates of local models know one name for instructions.
         Role::Developer => "system",
         role => role.as_str(),
     };
-    let mut out = json!({"role": role, "content": text});
-    if let Some(name) = &turn.name {
-        out["name"] = json!(name);
-    }
-    if let Some(reasoning) = &turn.reasoning {
-        out["reasoning_content"] = json!(reasoning);
-    }
-    if let Some(id) = &turn.tool_call_id {
-        out["tool_call_id"] = json!(id);
-    }
+    let content = if turn.role == Role::Assistant {
+        // Templates take the reasoning out of earlier answers by these marks.
+        let others: Vec<String> = control_texts
+            .iter()
+            .filter(|text| !matches!(text.as_str(), "<think>" | "</think>"))
+            .cloned()
+            .collect();
+        guard(turn.plain_text(), &others)
+    } else {
+        guard(turn.plain_text(), control_texts)
+    };
+    let mut out = json!({"role": role, "content": content});
+    let mut set = |key: &str, text: &Option<String>| {
+        if let Some(text) = text {
+            out[key] = json!(guard(text.clone(), control_texts));
+        }
+    };
+    set("name", &turn.name);
+    set("reasoning_content", &turn.reasoning);
+    set("tool_call_id", &turn.tool_call_id);
     if !turn.tool_calls.is_empty() {
-        out["tool_calls"] = turn
+        let calls = turn
             .tool_calls
             .iter()
             .map(|call| {
@@ -286,12 +334,14 @@ fn message(turn: &Message, control_texts: &[String]) -> Value {
                 json!({"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}})
             })
             .collect();
+        out["tool_calls"] = guard_value(calls, control_texts);
     }
     out
 }
 
-fn tools(chat: &Chat) -> Value {
-    chat.tools
+fn tools(chat: &Chat, control_texts: &[String]) -> Value {
+    let tools = chat
+        .tools
         .iter()
         .map(|tool| {
             let mut function = Map::new();
@@ -307,12 +357,33 @@ fn tools(chat: &Chat) -> Value {
             function.insert("parameters".to_owned(), parameters);
             json!({"type": "function", "function": function})
         })
-        .collect()
+        .collect();
+    guard_value(tools, control_texts)
+}
+
+/// [`guard`] for every string in a value, keys too.
+fn guard_value(value: Value, control_texts: &[String]) -> Value {
+    match value {
+        Value::String(text) => Value::String(guard(text, control_texts)),
+        Value::Array(items) => items
+            .into_iter()
+            .map(|item| guard_value(item, control_texts))
+            .collect(),
+        Value::Object(map) => map
+            .into_iter()
+            .map(|(key, item)| (guard(key, control_texts), guard_value(item, control_texts)))
+            .collect(),
+        other => other,
+    }
 }
 
 /// Puts a sentinel after the first character of every control token's text.
 fn guard(text: String, control_texts: &[String]) -> String {
-    let mut text = text.replace(SENTINEL, "");
+    let mut text = if text.contains(SENTINEL) {
+        text.replace(SENTINEL, "")
+    } else {
+        text
+    };
     for control in control_texts {
         if text.contains(control.as_str()) {
             let mut marked = String::with_capacity(control.len() + 3);

@@ -10,6 +10,7 @@ mod types;
 mod value;
 mod write;
 
+pub(crate) use reader::unsupported_type;
 pub use reader::{Gguf, TensorInfo};
 pub use types::TensorType;
 pub use value::Value;

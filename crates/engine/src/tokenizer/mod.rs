@@ -8,6 +8,7 @@ mod detokenizer;
 mod pre;
 mod spm;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -24,6 +25,7 @@ use tokenizers::{PreTokenizerWrapper, SplitDelimiterBehavior};
 pub use detokenizer::Detokenizer;
 
 use crate::gguf::{Gguf, LoadError};
+use crate::template::{Rendered, SENTINEL};
 
 /// Token types as GGUF numbers them.
 const UNKNOWN: i64 = 2;
@@ -63,6 +65,8 @@ struct Specials {
     plain: Option<AhoCorasick>,
     plain_ids: Vec<u32>,
     control_texts: Vec<String>,
+    /// Ids of the control tokens, ascending.
+    control_ids: Vec<u32>,
 }
 
 /// Names by which models end a turn beside their declared end token.
@@ -87,11 +91,32 @@ impl Tokenizer {
     /// # Errors
     /// Names the key; a pre-tokenizer or tokenizer model that is not known is refused.
     pub fn from_gguf(gguf: &Gguf) -> Result<Self, LoadError> {
+        Self::build(gguf, None)
+    }
+
+    /// Takes the way text is cut from a `tokenizer.json` that lies beside the
+    /// model. Ids, special tokens and ends stay the file's own. This is how a
+    /// file with an unknown pre-tokenizer can be run.
+    ///
+    /// # Errors
+    /// When either cannot be read, or they do not belong together.
+    pub fn with_sidecar(gguf: &Gguf, path: &Path) -> Result<Self, LoadError> {
+        let sidecar = tokenizers::Tokenizer::from_file(path).map_err(|error| {
+            LoadError::Unsupported(format!(
+                "the tokenizer.json beside the model cannot be used: {error}"
+            ))
+        })?;
+        Self::build(gguf, Some(sidecar))
+    }
+
+    fn build(gguf: &Gguf, sidecar: Option<tokenizers::Tokenizer>) -> Result<Self, LoadError> {
         let tokens = gguf.strings("tokenizer.ggml.tokens")?;
         if tokens.is_empty() {
             return Err(LoadError::key("tokenizer.ggml.tokens", "is empty"));
         }
-        let types = gguf.opt_integers("tokenizer.ggml.token_type").unwrap_or(&[]);
+        let types = gguf
+            .opt_integers("tokenizer.ggml.token_type")
+            .unwrap_or(&[]);
         if !types.is_empty() && types.len() != tokens.len() {
             return Err(LoadError::key(
                 "tokenizer.ggml.token_type",
@@ -105,7 +130,9 @@ impl Tokenizer {
             match id {
                 // Some files say "none" with all bits set.
                 Some(u32::MAX) => Ok(None),
-                Some(id) if id as usize >= tokens.len() => Err(LoadError::key(&full, "is not in the vocabulary")),
+                Some(id) if id as usize >= tokens.len() => {
+                    Err(LoadError::key(&full, "is not in the vocabulary"))
+                }
                 other => Ok(other),
             }
         };
@@ -113,53 +140,93 @@ impl Tokenizer {
         let add_bos = gguf.opt_bool("tokenizer.ggml.add_bos_token")?;
         let space_prefix = gguf.opt_bool("tokenizer.ggml.add_space_prefix")?;
         let model = gguf.str("tokenizer.ggml.model")?;
-        let (kind, bytes, default_bos, add_space_prefix): (Kind, Vec<Vec<u8>>, bool, bool) = match model {
-            "gpt2" => {
-                let (tokenizer, pre) = byte_level_bpe(gguf, tokens)?;
-                let decode = byte_alphabet();
-                let bytes = tokens
-                    .iter()
-                    .enumerate()
-                    .map(|(id, token)| match type_of(id) {
-                        CONTROL | USER_DEFINED | UNKNOWN => token.as_bytes().to_vec(),
-                        _ => decode_bytes(token, &decode),
-                    })
-                    .collect();
-                (Kind::Library(Box::new(tokenizer)), bytes, pre.add_bos, false)
-            }
-            "llama" => {
-                let scores = gguf.opt_floats("tokenizer.ggml.scores").unwrap_or(&[]).to_vec();
-                if scores.len() != tokens.len() {
-                    return Err(LoadError::key(
-                        "tokenizer.ggml.scores",
-                        format!("has {} elements for {} tokens", scores.len(), tokens.len()),
-                    ));
+        let (own, bytes, default_bos, add_space_prefix): (Option<Kind>, Vec<Vec<u8>>, bool, bool) =
+            match model {
+                "gpt2" => {
+                    let (own, add_bos) = match sidecar {
+                        None => {
+                            let (tokenizer, pre) = byte_level_bpe(gguf, tokens)?;
+                            (Some(Kind::Library(Box::new(tokenizer))), pre.add_bos)
+                        }
+                        Some(_) => {
+                            let known = gguf.opt_str("tokenizer.ggml.pre").and_then(pre::by_name);
+                            (None, known.is_some_and(|pre| pre.add_bos))
+                        }
+                    };
+                    let decode = byte_alphabet();
+                    let bytes = tokens
+                        .iter()
+                        .enumerate()
+                        .map(|(id, token)| match type_of(id) {
+                            CONTROL | USER_DEFINED | UNKNOWN => token.as_bytes().to_vec(),
+                            _ => decode_bytes(token, &decode),
+                        })
+                        .collect();
+                    (own, bytes, add_bos, false)
                 }
-                let unknown = id_key("unknown_token_id")?;
-                let bytes = tokens
-                    .iter()
-                    .enumerate()
-                    .map(|(id, token)| spm_bytes(token, type_of(id)))
-                    .collect();
-                (Kind::Spm(spm::Spm::new(tokens, scores, unknown)), bytes, true, true)
+                "llama" => {
+                    let scores = gguf
+                        .opt_floats("tokenizer.ggml.scores")
+                        .unwrap_or(&[])
+                        .to_vec();
+                    if scores.len() != tokens.len() {
+                        return Err(LoadError::key(
+                            "tokenizer.ggml.scores",
+                            format!("has {} elements for {} tokens", scores.len(), tokens.len()),
+                        ));
+                    }
+                    let unknown = id_key("unknown_token_id")?;
+                    let bytes = tokens
+                        .iter()
+                        .enumerate()
+                        .map(|(id, token)| spm_bytes(token, type_of(id)))
+                        .collect();
+                    (
+                        Some(Kind::Spm(spm::Spm::new(tokens, scores, unknown))),
+                        bytes,
+                        true,
+                        true,
+                    )
+                }
+                "bert" => {
+                    let bytes = tokens
+                        .iter()
+                        .map(|token| token.replace(SPM_SPACE, " ").into_bytes())
+                        .collect();
+                    (
+                        Some(Kind::Library(Box::new(wordpiece(tokens)?))),
+                        bytes,
+                        true,
+                        false,
+                    )
+                }
+                other => {
+                    return Err(LoadError::Unsupported(format!(
+                        "the tokenizer model '{other}' is not supported (gpt2, llama and bert are)"
+                    )));
+                }
+            };
+        let kind = match (sidecar, own) {
+            (None, Some(own)) => own,
+            (None, None) => {
+                return Err(LoadError::key("tokenizer.ggml.model", "gives no tokenizer"));
             }
-            "bert" => {
-                let bytes = tokens
-                    .iter()
-                    .map(|token| token.replace(SPM_SPACE, " ").into_bytes())
-                    .collect();
-                (Kind::Library(Box::new(wordpiece(tokens)?)), bytes, true, false)
-            }
-            other => {
-                return Err(LoadError::Unsupported(format!(
-                    "the tokenizer model '{other}' is not supported (gpt2, llama and bert are)"
-                )));
+            (Some(sidecar), _) => {
+                let (theirs, ours) = (sidecar.get_vocab_size(true), tokens.len());
+                if theirs > ours {
+                    return Err(LoadError::Unsupported(format!(
+                        "the tokenizer.json has {theirs} tokens, the model has {ours}; it belongs to another model"
+                    )));
+                }
+                Kind::Library(Box::new(sidecar))
             }
         };
         let specials = Specials::new(tokens, &type_of)?;
-        let mut end_of_generation: Vec<u32> = eos.into_iter().chain(id_key("eot_token_id")?).collect();
+        let mut end_of_generation: Vec<u32> =
+            eos.into_iter().chain(id_key("eot_token_id")?).collect();
         for (id, token) in tokens.iter().enumerate() {
-            if matches!(type_of(id), CONTROL | USER_DEFINED) && TURN_ENDS.contains(&token.as_str()) {
+            if matches!(type_of(id), CONTROL | USER_DEFINED) && TURN_ENDS.contains(&token.as_str())
+            {
                 end_of_generation.push(id as u32);
             }
         }
@@ -174,27 +241,12 @@ impl Tokenizer {
             add_bos: add_bos.unwrap_or(default_bos) && bos.is_some(),
             add_space_prefix: space_prefix.unwrap_or(add_space_prefix),
             end_of_generation,
-            vocab: tokens.iter().enumerate().map(|(id, t)| (t.clone(), id as u32)).collect(),
+            vocab: tokens
+                .iter()
+                .enumerate()
+                .map(|(id, t)| (t.clone(), id as u32))
+                .collect(),
         })
-    }
-
-    /// Replaces the way text is cut by a `tokenizer.json` that lies beside the
-    /// model. Ids, special tokens and ends stay the file's own.
-    ///
-    /// # Errors
-    /// When it cannot be read, or its vocabulary is larger than the model's.
-    pub fn with_sidecar(mut self, path: &Path) -> Result<Self, LoadError> {
-        let sidecar = tokenizers::Tokenizer::from_file(path)
-            .map_err(|error| LoadError::Unsupported(format!("the tokenizer.json beside the model cannot be used: {error}")))?;
-        if sidecar.get_vocab_size(true) > self.bytes.len() {
-            return Err(LoadError::Unsupported(format!(
-                "the tokenizer.json has {} tokens, the model has {}; it belongs to another model",
-                sidecar.get_vocab_size(true),
-                self.bytes.len()
-            )));
-        }
-        self.kind = Kind::Library(Box::new(sidecar));
-        Ok(self)
     }
 
     /// Number of tokens.
@@ -236,6 +288,25 @@ impl Tokenizer {
         &self.specials.control_texts
     }
 
+    /// Whether this token steers the conversation and is no text of its own.
+    pub fn is_control(&self, id: u32) -> bool {
+        self.specials.control_ids.binary_search(&id).is_ok()
+    }
+
+    /// The most bytes that one token stands for.
+    pub fn longest_token(&self) -> usize {
+        self.bytes.iter().map(Vec::len).max().unwrap_or(0)
+    }
+
+    /// Encodes a rendered conversation: control tokens are recognised where the
+    /// template wrote them, and nowhere else.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode_prompt`].
+    pub fn encode_rendered(&self, rendered: &Rendered) -> Result<Vec<u32>, LoadError> {
+        self.encode_whole(rendered.marked(), Some(SENTINEL))
+    }
+
     /// Encodes a whole prompt: control tokens are recognised, and the
     /// beginning-of-text token is put first where the model wants it and the
     /// text does not already begin with it.
@@ -243,12 +314,16 @@ impl Tokenizer {
     /// # Errors
     /// Whatever the tokenizer library says; none for valid vocabularies.
     pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>, LoadError> {
+        self.encode_whole(text, None)
+    }
+
+    fn encode_whole(&self, text: &str, sentinel: Option<char>) -> Result<Vec<u32>, LoadError> {
         let mut ids = Vec::with_capacity(text.len() / 3 + 2);
         let bos = self.bos.filter(|_| self.add_bos);
         if let Some(bos) = bos {
             ids.push(bos);
         }
-        self.encode_into(text, true, &mut ids)?;
+        self.encode_into(text, true, sentinel, &mut ids)?;
         if bos.is_some() && ids.get(1) == bos.as_ref() {
             ids.remove(0);
         }
@@ -262,11 +337,19 @@ impl Tokenizer {
     /// As [`Tokenizer::encode_prompt`].
     pub fn encode(&self, text: &str, parse_special: bool) -> Result<Vec<u32>, LoadError> {
         let mut ids = Vec::with_capacity(text.len() / 3 + 1);
-        self.encode_into(text, parse_special, &mut ids)?;
+        self.encode_into(text, parse_special, None, &mut ids)?;
         Ok(ids)
     }
 
-    fn encode_into(&self, text: &str, parse_special: bool, ids: &mut Vec<u32>) -> Result<(), LoadError> {
+    /// Special tokens are found in `text` as it is; a `sentinel` is taken out of
+    /// what lies between them.
+    fn encode_into(
+        &self,
+        text: &str,
+        parse_special: bool,
+        sentinel: Option<char>,
+        ids: &mut Vec<u32>,
+    ) -> Result<(), LoadError> {
         let (finder, special_ids) = if parse_special {
             (&self.specials.all, &self.specials.all_ids)
         } else {
@@ -276,24 +359,33 @@ impl Tokenizer {
         let mut after_special = true;
         for found in finder.iter().flat_map(|finder| finder.find_iter(text)) {
             if found.start() > at {
-                self.encode_piece(&text[at..found.start()], after_special, ids)?;
+                self.encode_piece(
+                    &without(&text[at..found.start()], sentinel),
+                    after_special,
+                    ids,
+                )?;
             }
             ids.push(special_ids[found.pattern().as_usize()]);
             at = found.end();
             after_special = true;
         }
         if at < text.len() {
-            self.encode_piece(&text[at..], after_special, ids)?;
+            self.encode_piece(&without(&text[at..], sentinel), after_special, ids)?;
         }
         Ok(())
     }
 
-    fn encode_piece(&self, text: &str, after_special: bool, ids: &mut Vec<u32>) -> Result<(), LoadError> {
+    fn encode_piece(
+        &self,
+        text: &str,
+        after_special: bool,
+        ids: &mut Vec<u32>,
+    ) -> Result<(), LoadError> {
         match &self.kind {
             Kind::Library(tokenizer) => {
-                let encoding = tokenizer
-                    .encode_fast(text, false)
-                    .map_err(|error| LoadError::Unsupported(format!("the text cannot be tokenised: {error}")))?;
+                let encoding = tokenizer.encode_fast(text, false).map_err(|error| {
+                    LoadError::Unsupported(format!("the text cannot be tokenised: {error}"))
+                })?;
                 ids.extend_from_slice(encoding.get_ids());
             }
             Kind::Spm(spm) => {
@@ -327,22 +419,31 @@ impl Specials {
                 .match_kind(MatchKind::LeftmostLongest)
                 .build(texts)
                 .map(Some)
-                .map_err(|error| LoadError::key("tokenizer.ggml.token_type", format!("has too many special tokens: {error}")))
+                .map_err(|error| {
+                    LoadError::key(
+                        "tokenizer.ggml.token_type",
+                        format!("has too many special tokens: {error}"),
+                    )
+                })
         };
         let (all, all_ids) = of(&[CONTROL, USER_DEFINED, UNKNOWN]);
         let (plain, plain_ids) = of(&[USER_DEFINED]);
-        let (control, _) = of(&[CONTROL, UNKNOWN]);
+        let (control, control_ids) = of(&[CONTROL, UNKNOWN]);
         Ok(Self {
             all: finder(&all)?,
             all_ids,
             plain: finder(&plain)?,
             plain_ids,
             control_texts: control.into_iter().cloned().collect(),
+            control_ids,
         })
     }
 }
 
-fn byte_level_bpe(gguf: &Gguf, tokens: &[String]) -> Result<(tokenizers::Tokenizer, pre::Pre), LoadError> {
+fn byte_level_bpe(
+    gguf: &Gguf,
+    tokens: &[String],
+) -> Result<(tokenizers::Tokenizer, pre::Pre), LoadError> {
     let name = gguf.str("tokenizer.ggml.pre").map_err(|_| {
         LoadError::key(
             "tokenizer.ggml.pre",
@@ -359,9 +460,15 @@ fn byte_level_bpe(gguf: &Gguf, tokens: &[String]) -> Result<(tokenizers::Tokeniz
         .iter()
         .map(|merge| {
             // A merge's first half may itself begin with a space character.
-            let at = merge.char_indices().skip(1).find(|(_, c)| *c == ' ').map(|(at, _)| at);
+            let at = merge
+                .char_indices()
+                .skip(1)
+                .find(|(_, c)| *c == ' ')
+                .map(|(at, _)| at);
             at.map(|at| (merge[..at].to_owned(), merge[at + 1..].to_owned()))
-                .ok_or_else(|| LoadError::key("tokenizer.ggml.merges", "has an entry without a space"))
+                .ok_or_else(|| {
+                    LoadError::key("tokenizer.ggml.merges", "has an entry without a space")
+                })
         })
         .collect::<Result<Vec<_>, _>>()?;
     let vocab: ahash::AHashMap<String, u32> = tokens
@@ -373,7 +480,12 @@ fn byte_level_bpe(gguf: &Gguf, tokens: &[String]) -> Result<(tokenizers::Tokeniz
         .vocab_and_merges(vocab, merges)
         .ignore_merges(pre.ignore_merges)
         .build()
-        .map_err(|error| LoadError::key("tokenizer.ggml.merges", format!("does not fit the vocabulary: {error}")))?;
+        .map_err(|error| {
+            LoadError::key(
+                "tokenizer.ggml.merges",
+                format!("does not fit the vocabulary: {error}"),
+            )
+        })?;
     let mut steps: Vec<PreTokenizerWrapper> = Vec::new();
     for pattern in pre.patterns {
         let split = Split::new(
@@ -381,7 +493,11 @@ fn byte_level_bpe(gguf: &Gguf, tokens: &[String]) -> Result<(tokenizers::Tokeniz
             SplitDelimiterBehavior::Isolated,
             false,
         )
-        .map_err(|error| LoadError::Unsupported(format!("the pre-tokenizer '{name}' does not compile: {error}")))?;
+        .map_err(|error| {
+            LoadError::Unsupported(format!(
+                "the pre-tokenizer '{name}' does not compile: {error}"
+            ))
+        })?;
         steps.push(split.into());
     }
     steps.push(ByteLevel::new(false, true, false).into());
@@ -409,13 +525,27 @@ fn wordpiece(tokens: &[String]) -> Result<tokenizers::Tokenizer, LoadError> {
         .vocab(vocab)
         .unk_token("[UNK]".to_owned())
         .build()
-        .map_err(|error| LoadError::key("tokenizer.ggml.tokens", format!("is no WordPiece vocabulary: {error}")))?;
+        .map_err(|error| {
+            LoadError::key(
+                "tokenizer.ggml.tokens",
+                format!("is no WordPiece vocabulary: {error}"),
+            )
+        })?;
     let mut tokenizer = tokenizers::Tokenizer::new(model);
     tokenizer
         .with_normalizer(Some(BertNormalizer::default()))
-        .map_err(|error| LoadError::Unsupported(format!("the text normaliser cannot be built: {error}")))?;
+        .map_err(|error| {
+            LoadError::Unsupported(format!("the text normaliser cannot be built: {error}"))
+        })?;
     tokenizer.with_pre_tokenizer(Some(BertPreTokenizer));
     Ok(tokenizer)
+}
+
+fn without(text: &str, sentinel: Option<char>) -> Cow<'_, str> {
+    match sentinel {
+        Some(sentinel) if text.contains(sentinel) => Cow::Owned(text.replace(sentinel, "")),
+        _ => Cow::Borrowed(text),
+    }
 }
 
 /// GPT-2's printable stand-ins for bytes, reversed.
@@ -423,14 +553,15 @@ fn byte_alphabet() -> HashMap<char, u8> {
     let direct = |b: &u8| matches!(b, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
     let mut next = 256u32;
     (0..=255u8)
-        .map(|byte| {
+        .filter_map(|byte| {
             let code = if direct(&byte) {
                 u32::from(byte)
             } else {
                 next += 1;
                 next - 1
             };
-            (char::from_u32(code).expect("codes below 512 are characters"), byte)
+            // Every code below 512 is a character.
+            char::from_u32(code).map(|c| (c, byte))
         })
         .collect()
 }

@@ -1,0 +1,165 @@
+//! What a model file is, without loading it: for the catalogue.
+
+use crate::gguf::{Gguf, LoadError, unsupported_type};
+use crate::output::ToolFormat;
+use crate::template::ChatTemplate;
+use crate::tokenizer::Tokenizer;
+
+/// A cache for this many tokens is part of the memory estimate; a longer
+/// conversation takes more.
+const ESTIMATE_TOKENS: u64 = 4096;
+
+/// A model file in figures.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelInfo {
+    /// The name that the file gives itself.
+    pub name: Option<String>,
+    /// The architecture, as the file calls it.
+    pub architecture: String,
+    /// The longest context, in tokens.
+    pub context_tokens: u32,
+    /// Number of weights.
+    pub parameters: u64,
+    /// The name that people know the quantisation by, such as `Q4_K_M`.
+    pub quantisation: String,
+    /// Whether its template offers tools in a form that the engine reads back.
+    pub tools: bool,
+    /// Weights and a cache of 4,096 tokens, in bytes.
+    pub memory_bytes: u64,
+}
+
+/// Describes a model file and refuses, in the words of a load, what the engine
+/// could not run. Reads the header alone; its weights may still be nonsense.
+///
+/// # Errors
+/// [`LoadError`], as a load would give it.
+pub fn inspect(gguf: &Gguf) -> Result<ModelInfo, LoadError> {
+    let shape = Shape::of(gguf)?;
+    let tokenizer = Tokenizer::from_gguf(gguf)?;
+    let tools = match gguf.opt_str("tokenizer.chat_template") {
+        None => false,
+        Some(source) => {
+            let template = ChatTemplate::new(source, &tokenizer.bos_text(), &tokenizer.eos_text())?;
+            offers_tools(&template)
+        }
+    };
+    let weights = gguf
+        .tensors()
+        .fold(0u64, |sum, tensor| sum.saturating_add(tensor.byte_len()));
+    let cached = ESTIMATE_TOKENS.min(u64::from(shape.context_tokens));
+    Ok(ModelInfo {
+        name: gguf
+            .opt_str("general.name")
+            .map(|name| name.chars().take(200).collect()),
+        architecture: shape.architecture,
+        context_tokens: shape.context_tokens,
+        parameters: parameters(gguf),
+        quantisation: quantisation(gguf),
+        tools,
+        memory_bytes: weights.saturating_add(cached.saturating_mul(shape.cache_bytes_per_token)),
+    })
+}
+
+/// Architectures that the engine runs.
+const ARCHITECTURES: [&str; 5] = ["llama", "qwen2", "qwen3", "gemma3", "phi3"];
+
+struct Shape {
+    architecture: String,
+    context_tokens: u32,
+    cache_bytes_per_token: u64,
+}
+
+impl Shape {
+    fn of(gguf: &Gguf) -> Result<Self, LoadError> {
+        let architecture = gguf.str("general.architecture")?;
+        if !ARCHITECTURES.contains(&architecture) {
+            return Err(LoadError::Unsupported(format!(
+                "the architecture '{architecture}' is not supported ({} are)",
+                ARCHITECTURES.join(", ")
+            )));
+        }
+        if let Some(info) = gguf.tensors().find(|info| info.dtype.block().is_none()) {
+            return Err(unsupported_type(info));
+        }
+        let number = |key: &str| gguf.u32(&format!("{architecture}.{key}"));
+        let heads = number("attention.head_count")?.max(1);
+        let kv_heads = number("attention.head_count_kv").unwrap_or(heads);
+        let head = number("attention.key_length").unwrap_or(number("embedding_length")? / heads);
+        // Keys and values in single precision.
+        let per_layer = u64::from(kv_heads)
+            .saturating_mul(u64::from(head))
+            .saturating_mul(8);
+        Ok(Self {
+            context_tokens: number("context_length")?,
+            cache_bytes_per_token: per_layer.saturating_mul(u64::from(number("block_count")?)),
+            architecture: architecture.to_owned(),
+        })
+    }
+}
+
+/// Whether a template offers tools in a form that the engine reads back.
+pub(crate) fn offers_tools(template: &ChatTemplate) -> bool {
+    template.knows_tools() && ToolFormat::of_template(template.source()) != ToolFormat::None
+}
+
+/// A tokenizer may know fewer tokens than the model (padding), never more.
+pub(crate) fn fits(tokenizer: usize, model: usize) -> Result<(), LoadError> {
+    if tokenizer > model {
+        return Err(LoadError::key(
+            "tokenizer.ggml.tokens",
+            format!("has {tokenizer} tokens, but the weights know {model}"),
+        ));
+    }
+    Ok(())
+}
+
+fn parameters(gguf: &Gguf) -> u64 {
+    gguf.tensors().fold(0u64, |sum, tensor| {
+        let elements = tensor
+            .shape
+            .iter()
+            .fold(1u64, |product, size| product.saturating_mul(*size as u64));
+        sum.saturating_add(elements)
+    })
+}
+
+/// llama.cpp's `general.file_type`, else the type that most bytes have.
+fn quantisation(gguf: &Gguf) -> String {
+    let named = [
+        (0, "F32"),
+        (1, "F16"),
+        (2, "Q4_0"),
+        (3, "Q4_1"),
+        (7, "Q8_0"),
+        (8, "Q5_0"),
+        (9, "Q5_1"),
+        (10, "Q2_K"),
+        (11, "Q3_K_S"),
+        (12, "Q3_K_M"),
+        (13, "Q3_K_L"),
+        (14, "Q4_K_S"),
+        (15, "Q4_K_M"),
+        (16, "Q5_K_S"),
+        (17, "Q5_K_M"),
+        (18, "Q6_K"),
+        (21, "Q2_K_S"),
+        (32, "BF16"),
+    ];
+    if let Ok(number) = gguf.u32("general.file_type")
+        && let Some((_, name)) = named.iter().find(|(n, _)| *n == number)
+    {
+        return (*name).to_owned();
+    }
+    let mut bytes: Vec<(u64, String)> = Vec::new();
+    for tensor in gguf.tensors() {
+        let name = tensor.dtype.name();
+        match bytes.iter_mut().find(|(_, known)| *known == name) {
+            Some((sum, _)) => *sum = sum.saturating_add(tensor.byte_len()),
+            None => bytes.push((tensor.byte_len(), name)),
+        }
+    }
+    bytes
+        .into_iter()
+        .max()
+        .map_or_else(|| "unknown".to_owned(), |(_, name)| name)
+}
