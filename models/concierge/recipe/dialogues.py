@@ -279,7 +279,8 @@ def conversation(rng):
     offered = offer(rng, rng.choice([1, 1, 2, 2, 3, 4]), None) if with_tools else []
     messages = [{"role": "system", "content": system_prompt(rng, venue, kind, facts)}]
     last = None
-    for _ in range(rng.choice([1, 2, 2, 3, 3, 4, 5])):
+    # Many turns on one set of facts: the facts are most of the tokens, the answers all of the lesson.
+    for _ in range(rng.choice([1, 2, 3, 4, 5, 6, 8, 10])):
         roll = rng.random()
         if offered and roll < 0.6:
             if rng.random() < 0.1:
@@ -291,7 +292,7 @@ def conversation(rng):
             else:
                 tool, ask, call_name, arguments, done = tool_turn(rng, offered, False)
                 messages += [user(noisy(rng, ask, True)), call_message(rng, call_name, arguments)]
-                if rng.random() < 0.75:
+                if rng.random() < 0.85:
                     result = rng.choice(['{"ok": true}', "ok", '{"status": "done"}', "success", '{"result": "ok"}', "done"])
                     messages += [{"role": "tool", "content": result, "tool_call_id": "1"}, said(done)]
                 else:

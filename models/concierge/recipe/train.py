@@ -143,8 +143,8 @@ def main():
     parser.add_argument("--shards", default="0-0", help="first-last")
     parser.add_argument("--minutes", type=float, default=60.0, help="the learning rate falls to its end at this time")
     parser.add_argument("--steps", type=int, default=0, help="end after this many steps instead: the same on every machine")
-    parser.add_argument("--tokens", type=int, default=4096, help="tokens per step")
-    parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--tokens", type=int, default=6144, help="tokens per step")
+    parser.add_argument("--rate", type=float, default=3e-3)
     parser.add_argument("--listen", type=float, default=0.05, help="weight of the loss on what the assistant does not say")
     parser.add_argument("--fuse", action=argparse.BooleanOptionalAction, default=True, help="compile the layers (needs a C++ compiler)")
     parser.add_argument("--resume", action="store_true")
@@ -158,14 +158,15 @@ def main():
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters", flush=True)
     matrices = [p for n, p in model.named_parameters() if p.dim() == 2 and "embed" not in n]
     others = [p for n, p in model.named_parameters() if p.dim() != 2 or "embed" in n]
-    optimiser = torch.optim.AdamW([{"params": matrices, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}],
-                                  lr=args.rate, betas=(0.9, 0.98), fused=True)
+    # Muon (Jordan et al. 2024) for the matrices: about half the tokens to the same loss as AdamW alone.
+    optimisers = [torch.optim.Muon(matrices, lr=args.rate, weight_decay=0.1, momentum=0.95, adjust_lr_fn="match_rms_adamw"),
+                  torch.optim.AdamW(others, lr=args.rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True)]
     step, seen, spent = 0, 0, 0.0
     path = args.work / "checkpoint.pt"
     if args.resume and path.exists():
         state = torch.load(path)
         model.load_state_dict(state["model"])
-        optimiser.load_state_dict(state["optimiser"])
+        [o.load_state_dict(saved) for o, saved in zip(optimisers, state["optimisers"])]
         step, seen, spent = state["step"], state["seen"], state["spent"]
     began, saved, shown, losses = time.time() - spent, time.time(), time.time(), []
     if args.fuse:
@@ -179,12 +180,12 @@ def main():
             spent = time.time() - began
             progress = step / args.steps if args.steps else spent / (60 * args.minutes)
             if progress >= 1:
-                torch.save({"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step, "seen": seen, "spent": spent}, path)
+                torch.save({"model": model.state_dict(), "optimisers": [o.state_dict() for o in optimisers], "step": step, "seen": seen, "spent": spent}, path)
                 print(f"done: step {step}, {seen / 1e6:.1f} M tokens, {spent / 60:.1f} min", flush=True)
                 return
-            warm = min(1.0, (step + 1) / 200)
+            warm = min(1.0, (step + 1) / 100)
             rate = args.rate * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
-            for group in optimiser.param_groups:
+            for group in optimisers[0].param_groups + optimisers[1].param_groups:
                 group["lr"] = rate
             x, w = collate(batch, ids, weights, starts)
             with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -196,10 +197,11 @@ def main():
                 logits = lambda mask: F.linear(hidden[mask].to(torch.bfloat16), model.embed.weight.to(torch.bfloat16)).float()
                 loss = F.cross_entropy(logits(spoken), target[spoken])
                 total = loss + args.listen * F.cross_entropy(logits(heard), target[heard])
-            optimiser.zero_grad(set_to_none=True)
+            model.zero_grad(set_to_none=True)
             total.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimiser.step()
+            for optimiser in optimisers:
+                optimiser.step()
             step += 1
             seen += int((w != 255).sum())
             losses.append(loss.item())
@@ -210,7 +212,7 @@ def main():
                       f"{seen / (now - began):.0f} tok/s {100 * progress:.0f} %", flush=True)
                 shown = now
             if now - saved > 180:
-                torch.save({"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step, "seen": seen, "spent": now - began}, path)
+                torch.save({"model": model.state_dict(), "optimisers": [o.state_dict() for o in optimisers], "step": step, "seen": seen, "spent": now - began}, path)
                 saved = now
         epoch += 1
 

@@ -1,0 +1,186 @@
+"""The real OpenAI SDK against a running nearfar.
+
+    openai_sdk.py BASE_URL MODEL {local|remote}
+
+Prints one line per check and ends with `N passed`. Any failure is an exception.
+The remote side is the tests' provider double, which answers any chat with text
+and any chat that offers tools with a call of the first one.
+"""
+
+import asyncio
+import json
+import sys
+import time
+
+import openai
+from openai import AsyncOpenAI, OpenAI
+
+BASE_URL, MODEL, SIDE = sys.argv[1:4]
+client = OpenAI(base_url=BASE_URL, api_key="unused", max_retries=0, timeout=60)
+
+FACTS = "You are the assistant at the front desk of the Star Hotel.\nDetails:\n- Breakfast: 7:00 - 10:30\n- Wifi password: river42\n- Pool hours: 9 am - 8 pm"
+LIGHTS = {"type": "function", "function": {"name": "set_lights", "description": "Switch the lights on or off", "parameters": {
+    "type": "object", "properties": {"room": {"type": "string", "description": "which room"}, "state": {"type": "string", "enum": ["on", "off"]}}, "required": ["room", "state"]}}}
+CHAT = [{"role": "system", "content": FACTS}, {"role": "user", "content": "what is the wifi password"}]
+checks = []
+
+
+def check(function):
+    checks.append(function)
+    return function
+
+
+@check
+def whole_answer():
+    raw = client.chat.completions.with_raw_response.create(model=MODEL, messages=CHAT, temperature=0, max_tokens=40)
+    answer = raw.parse()
+    assert raw.headers["x-nearfar-zone"] == ("device" if SIDE == "local" else "cloud"), raw.headers
+    assert raw.headers["x-nearfar-decision"].startswith("dec_")
+    assert raw.headers["x-nearfar-target"] == answer.model == MODEL, (raw.headers, answer.model)
+    choice = answer.choices[0]
+    assert choice.message.role == "assistant" and choice.message.content
+    assert choice.finish_reason in ("stop", "length")
+    assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens > 0
+    if SIDE == "local":
+        assert "river42" in choice.message.content, choice.message.content
+
+
+@check
+def streamed_answer_equals_whole():
+    def ask(stream):
+        return client.chat.completions.create(model=MODEL, messages=CHAT, temperature=0, max_tokens=40, stream=stream,
+                                              **({"stream_options": {"include_usage": True}} if stream else {}))
+
+    chunks = list(ask(True))
+    assert chunks[0].choices[0].delta.role == "assistant"
+    text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+    reasons = [c.choices[0].finish_reason for c in chunks if c.choices and c.choices[0].finish_reason]
+    assert len(reasons) == 1, reasons
+    usage = [c.usage for c in chunks if c.usage]
+    assert len(usage) == 1 and not chunks[-1].choices, "usage comes once, in the last chunk"
+    assert len({c.id for c in chunks}) == 1
+    whole = ask(False)
+    assert text == whole.choices[0].message.content
+    assert usage[0].completion_tokens == whole.usage.completion_tokens
+
+
+@check
+def no_usage_unless_asked():
+    chunks = list(client.chat.completions.create(model=MODEL, messages=CHAT, max_tokens=8, stream=True))
+    assert all(c.usage is None for c in chunks)
+
+
+@check
+def tool_call_and_its_result():
+    messages = [{"role": "system", "content": FACTS}, {"role": "user", "content": "turn on the lights in the kitchen"}]
+    answer = client.chat.completions.create(model=MODEL, messages=messages, tools=[LIGHTS], temperature=0)
+    choice = answer.choices[0]
+    assert choice.finish_reason == "tool_calls", choice
+    call = choice.message.tool_calls[0]
+    assert call.type == "function" and call.id and call.function.name == "set_lights"
+    arguments = json.loads(call.function.arguments)
+    if SIDE == "local":
+        assert arguments == {"room": "kitchen", "state": "on"}, arguments
+    messages += [choice.message, {"role": "tool", "tool_call_id": call.id, "content": '{"ok": true}'}]
+    after = client.chat.completions.create(model=MODEL, messages=messages, temperature=0, max_tokens=40)
+    assert after.choices[0].message.content
+
+
+@check
+def streamed_tool_call():
+    stream = client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": "turn on the lights in the kitchen"}],
+                                            tools=[LIGHTS], temperature=0, stream=True)
+    name, arguments, reasons, ids = "", "", [], []
+    for chunk in stream:
+        if not chunk.choices:
+            continue
+        choice = chunk.choices[0]
+        for call in choice.delta.tool_calls or []:
+            assert call.index == 0
+            ids += [call.id] if call.id else []
+            name += call.function.name or ""
+            arguments += call.function.arguments or ""
+        reasons += [choice.finish_reason] if choice.finish_reason else []
+    assert name == "set_lights" and len(ids) == 1 and reasons == ["tool_calls"], (name, ids, reasons)
+    json.loads(arguments)
+
+
+@check
+def models_are_listed():
+    names = [m.id for m in client.models.list()]
+    assert "auto" in names and MODEL in names, names
+    assert client.models.retrieve(MODEL).id == MODEL
+
+
+@check
+def errors_name_the_field():
+    try:
+        client.chat.completions.create(model=MODEL, messages=CHAT, temperature=9)
+        raise AssertionError("a temperature of 9 was taken")
+    except openai.BadRequestError as error:
+        assert error.param == "temperature" and "0 to 2" in error.message, error
+    try:
+        client.chat.completions.create(model="local/no-such-model", messages=CHAT)
+        raise AssertionError("an unknown model answered")
+    except openai.NotFoundError as error:
+        assert error.code == "model_not_found", error
+    try:
+        client.chat.completions.create(model=MODEL, messages=[])
+        raise AssertionError("no messages were taken")
+    except openai.BadRequestError as error:
+        assert error.param == "messages", error
+
+
+@check
+def a_confined_request_is_refused_rather_than_sent():
+    if SIDE == "local":
+        return
+    try:
+        client.chat.completions.create(model=MODEL, messages=CHAT, extra_headers={"x-nearfar-privacy": "device"})
+        raise AssertionError("a confined request was answered by a provider")
+    except openai.InternalServerError as error:
+        assert error.status_code == 503 and error.code == "privacy_ceiling", error
+
+
+@check
+def log_probabilities():
+    if SIDE == "remote":
+        return
+    answer = client.chat.completions.create(model=MODEL, messages=CHAT, temperature=0, max_tokens=5, logprobs=True, top_logprobs=3)
+    tokens = answer.choices[0].logprobs.content
+    assert len(tokens) == answer.usage.completion_tokens
+    assert all(len(t.top_logprobs) == 3 and t.logprob == t.top_logprobs[0].logprob <= 0 for t in tokens)
+
+
+@check
+def a_cancelled_stream_frees_the_target():
+    async def run():
+        client = AsyncOpenAI(base_url=BASE_URL, api_key="unused", max_retries=0, timeout=60)
+        stream = await client.chat.completions.create(model=MODEL, messages=CHAT, max_tokens=600, stream=True)
+        async for _ in stream:
+            break
+        await stream.close()
+        task = asyncio.create_task(client.chat.completions.create(model=MODEL, messages=CHAT, max_tokens=400))
+        await asyncio.sleep(0.02)
+        task.cancel()
+        try:
+            await task
+        except asyncio.CancelledError:
+            pass
+        answer = await client.chat.completions.create(model=MODEL, messages=CHAT, temperature=0, max_tokens=8)
+        assert answer.choices[0].message.content
+
+    asyncio.run(run())
+
+
+@check
+def raw_completion():
+    answer = client.completions.create(model=MODEL, prompt="Hello", max_tokens=4, temperature=0)
+    assert isinstance(answer.choices[0].text, str) and answer.choices[0].finish_reason in ("stop", "length")
+
+
+for function in checks:
+    began = time.time()
+    function()
+    print(f"ok {function.__name__} ({time.time() - began:.2f} s)", flush=True)
+print(f"{len(checks)} passed")
