@@ -8,8 +8,11 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use nearfar_domain::events::{Failure, FailureKind};
 use nearfar_domain::explain::{Explanation, Outcome, Refusal, Verdict};
+use nearfar_domain::ids::{DecisionId, TargetId};
 use nearfar_domain::privacy::Zone;
 use serde_json::{Value, json};
+
+use crate::road::RoadError;
 
 /// An error on its way to a client.
 #[derive(Clone, Debug)]
@@ -25,6 +28,8 @@ pub struct Problem {
     retry_after_ms: Option<u64>,
     /// The decision that led here, where there was one.
     explanation: Option<Box<Explanation>>,
+    /// The decision and the leg that failed, where there was one.
+    leg: Option<(DecisionId, TargetId)>,
     /// The provider's own status, so that its errors can be told from ours.
     upstream_status: Option<u16>,
 }
@@ -39,6 +44,7 @@ impl Problem {
             param: None,
             retry_after_ms: None,
             explanation: None,
+            leg: None,
             upstream_status: None,
         }
     }
@@ -119,6 +125,38 @@ impl Problem {
         )
     }
 
+    /// The body is of a kind that an HTML form can send.
+    pub(crate) fn unsupported_media() -> Self {
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "invalid_request_error",
+            "unsupported_media_type",
+            "The body must be JSON. Send the header `content-type: application/json`.".to_owned(),
+        )
+    }
+
+    /// Too many large bodies are being read.
+    pub(crate) fn too_many_bodies() -> Self {
+        let mut problem = Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "rate_limit_error",
+            "too_many_requests",
+            "Too many large bodies are being read. Try again shortly.".to_owned(),
+        );
+        problem.retry_after_ms = Some(1_000);
+        problem
+    }
+
+    /// A mistake of ours. What it was is in the log, not here.
+    pub(crate) fn internal() -> Self {
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "server_error",
+            "internal",
+            "nearfar made a mistake. Its log says more.".to_owned(),
+        )
+    }
+
     /// As many requests as allowed are under way.
     pub fn busy(limit: usize) -> Self {
         let mut problem = Self::new(
@@ -147,12 +185,7 @@ impl Problem {
     pub fn refused(explanation: Explanation) -> Self {
         let Verdict::Refuse(refusal) = explanation.verdict else {
             // Only a refusal is ever turned into a problem.
-            return Self::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "server_error",
-                "internal",
-                "A decision with legs was treated as a refusal.".to_owned(),
-            );
+            return Self::internal();
         };
         let mut problem = Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -174,15 +207,19 @@ impl Problem {
         problem.param.clone_from(&failure.field);
         problem.retry_after_ms = failure.retry_after_ms;
         problem.upstream_status = failure.upstream_status;
-        if let Some(code) = &failure.upstream_code {
+        // A provider's own code tells more, unless clients look for ours.
+        if let Some(code) = &failure.upstream_code
+            && failure.kind != FailureKind::ContextLength
+        {
             problem.code.clone_from(code);
         }
         problem
     }
 
-    /// The explanation that came with a refusal.
-    pub fn explanation(&self) -> Option<&Explanation> {
-        self.explanation.as_deref()
+    /// The same, with the decision and the leg that it came from.
+    pub(crate) fn of_leg(mut self, decision: DecisionId, target: TargetId) -> Self {
+        self.leg = Some((decision, target));
+        self
     }
 
     /// The HTTP status.
@@ -225,15 +262,45 @@ impl IntoResponse for Problem {
                 HeaderValue::from(ms.div_ceil(1_000).max(1)),
             );
         }
-        if let Some(explanation) = &self.explanation
-            && let Ok(id) = HeaderValue::from_str(&explanation.id.to_string())
-        {
-            headers.insert(HeaderName::from_static("x-nearfar-decision"), id);
+        let mut tell = |name: &'static str, text: String| {
+            if let Ok(value) = HeaderValue::try_from(text) {
+                headers.insert(HeaderName::from_static(name), value);
+            }
+        };
+        if let Some(explanation) = &self.explanation {
+            tell("x-nearfar-decision", explanation.id.to_string());
+            if !matches!(explanation.verdict, Verdict::Refuse(Refusal::Health)) {
+                // OpenAI's clients would otherwise try the same thing again.
+                tell("x-should-retry", "false".to_owned());
+            }
         }
-        if let Ok(reason) = HeaderValue::from_str(&self.code) {
-            headers.insert(HeaderName::from_static("x-nearfar-reason"), reason);
+        if let Some((decision, target)) = &self.leg {
+            tell("x-nearfar-decision", decision.to_string());
+            tell("x-nearfar-target", target.to_string());
         }
+        tell("x-nearfar-reason", self.code);
         response
+    }
+}
+
+impl From<RoadError> for Problem {
+    fn from(error: RoadError) -> Self {
+        match error {
+            RoadError::Field(field, message) => Self::field(field, message),
+            RoadError::NoSuchModel(message) => {
+                let mut problem = Self::not_found("model_not_found", message);
+                problem.param = Some("model".to_owned());
+                problem
+            }
+            RoadError::Busy { limit } => Self::busy(limit),
+            RoadError::Draining => Self::draining(),
+            RoadError::Refused(explanation) => Self::refused(*explanation),
+            RoadError::Failed {
+                decision,
+                target,
+                failure,
+            } => Self::failed(&failure).of_leg(decision, target),
+        }
     }
 }
 

@@ -82,18 +82,26 @@ pub fn read(headers: &HeaderMap, body: Option<&Map<String, Value>>) -> Result<Ta
         conversation: text(headers, body, "conversation")?,
         prompt: text(headers, body, "prompt")?,
     };
+    // Asking for local is asking not to leave, wherever it is asked: say so, so
+    // that no later step may widen it.
+    let is_local = |text: &str| text.trim() == "local";
+    let local = headers
+        .get_all("x-nearfar-route")
+        .iter()
+        .any(|value| value.to_str().is_ok_and(is_local))
+        || body_value(body, "route")
+            .and_then(Value::as_str)
+            .is_some_and(is_local);
+    if local {
+        tags.says.push(Say {
+            source: Source::Route,
+            zone: Zone::Device,
+        });
+    }
     if let Some(route) = text(headers, body, "route")? {
         match route.as_str() {
             "auto" => {}
-            "local" => {
-                tags.side = Side::Local;
-                // Asking for local is asking not to leave: say so, so that no
-                // later step may widen it.
-                tags.says.push(Say {
-                    source: Source::Route,
-                    zone: Zone::Device,
-                });
-            }
+            "local" => tags.side = Side::Local,
             "remote" => tags.side = Side::Remote,
             named => {
                 tags.target = Some(TargetId::parse(named).ok_or_else(|| {
@@ -218,6 +226,9 @@ mod tests {
     fn asking_for_local_confines() {
         let tags = read(&headers(&[("x-nearfar-route", "local")]), None).unwrap();
         assert_eq!(Ceiling::of(&tags.says).zone, Zone::Device);
+        let body: Value = serde_json::json!({"route": "local"});
+        let tags = read(&headers(&[("x-nearfar-route", "auto")]), body.as_object()).unwrap();
+        assert_eq!(Ceiling::of(&tags.says).zone, Zone::Device, "the strictest");
     }
 
     #[test]

@@ -1,1 +1,13 @@
-//! (filled in by its owner)
+//! What may be told about requests: log lines, counters and histograms.
+//!
+//! All of it comes from the ledger's [`Row`](crate::store::Row) and from kinds
+//! and counts. Content never gets here; the log layer prints a closed list of
+//! fields and nothing else, so that a careless field cannot leak one.
+
+mod labels;
+mod log;
+mod metrics;
+
+pub use log::{begin_logging, silence_panics};
+pub(crate) use metrics::RequestIds;
+pub use metrics::{Gauges, InFlight, Metrics};

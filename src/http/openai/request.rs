@@ -17,6 +17,11 @@ const MAX_MESSAGES: usize = 4096;
 const MAX_TOOLS: usize = 256;
 const MAX_STOPS: usize = 16;
 const MAX_TOKENS: i64 = 1 << 24;
+/// The longest model name, in bytes: it goes into the ledger.
+const MAX_MODEL_BYTES: usize = 256;
+/// The most JSON values in one body. A value takes some hundred bytes in memory
+/// and as few as two on the wire, so the body's size alone is no bound.
+const MAX_VALUES: usize = 400_000;
 
 /// A request as it was meant.
 pub struct OpenaiRequest {
@@ -71,8 +76,33 @@ impl OpenaiRequest {
 /// # Errors
 /// Names the first field that is wrong.
 pub fn chat_completion(body: &[u8]) -> Result<OpenaiRequest, Problem> {
+    chat(Fields::of("", json(body)?)?)
+}
+
+/// Reads the body of `/v1/route`: that of a chat completion, or one with a
+/// `prompt` in place of `messages`, which stands for one user message.
+///
+/// # Errors
+/// Names the first field that is wrong.
+pub fn to_be_explained(body: &[u8]) -> Result<OpenaiRequest, Problem> {
     let mut fields = Fields::of("", json(body)?)?;
-    let model = fields.string("model")?.unwrap_or_else(|| "auto".to_owned());
+    if let Some(prompt) = fields.string("prompt")? {
+        if fields.take("messages").is_some() {
+            return Err(Problem::field(
+                "prompt",
+                "Send prompt or messages, not both.",
+            ));
+        }
+        fields.put(
+            "messages",
+            serde_json::json!([{"role": "user", "content": prompt}]),
+        );
+    }
+    chat(fields)
+}
+
+fn chat(mut fields: Fields) -> Result<OpenaiRequest, Problem> {
+    let model = model(&mut fields)?;
     let messages = fields
         .array("messages")?
         .ok_or_else(|| fields.missing("messages", "an array of messages"))?;
@@ -87,6 +117,15 @@ pub fn chat_completion(body: &[u8]) -> Result<OpenaiRequest, Problem> {
         .enumerate()
         .map(|(index, value)| message(&format!("messages[{index}]"), value))
         .collect::<Result<Vec<_>, _>>()?;
+    for old in ["functions", "function_call"] {
+        // An answer that leaves them out would be wrong without a word.
+        if fields.take(old).is_some() {
+            return Err(Problem::field(
+                old,
+                format!("{old} is not supported. Send tools and tool_choice."),
+            ));
+        }
+    }
     let tools = tools(&mut fields)?;
     let tool_choice = tool_choice(&mut fields, &tools)?;
     let response_format = response_format(&mut fields)?;
@@ -117,7 +156,7 @@ pub fn chat_completion(body: &[u8]) -> Result<OpenaiRequest, Problem> {
 /// Names the first field that is wrong.
 pub fn completion(body: &[u8]) -> Result<OpenaiRequest, Problem> {
     let mut fields = Fields::of("", json(body)?)?;
-    let model = fields.string("model")?.unwrap_or_else(|| "auto".to_owned());
+    let model = model(&mut fields)?;
     let prompt = match fields.take("prompt") {
         None => return Err(fields.missing("prompt", "a string")),
         Some(Value::String(text)) => text,
@@ -169,7 +208,12 @@ fn finish(
         include_usage = options.boolean("include_usage")?.unwrap_or(false);
     }
     for only_one in ["n", "best_of"] {
-        fields.integer(only_one, 1, 1)?;
+        if fields.integer(only_one, 1, 128)?.is_some_and(|n| n > 1) {
+            return Err(Problem::field(
+                only_one,
+                format!("{only_one} must be 1. Send several requests for several answers."),
+            ));
+        }
     }
     let tags = fields.object("nearfar")?.map(Fields::rest);
     let mut chat = Chat::turns(Vec::new());
@@ -189,8 +233,37 @@ fn finish(
     })
 }
 
+fn model(fields: &mut Fields) -> Result<String, Problem> {
+    let model = fields.string("model")?.unwrap_or_else(|| "auto".to_owned());
+    if model.is_empty() || model.len() > MAX_MODEL_BYTES || model.chars().any(char::is_control) {
+        return Err(Problem::field(
+            "model",
+            format!(
+                "model must be 1 to {MAX_MODEL_BYTES} bytes of printable text, such as auto or \
+                 local/concierge."
+            ),
+        ));
+    }
+    Ok(model)
+}
+
 fn json(body: &[u8]) -> Result<Value, Problem> {
-    serde_json::from_slice(body).map_err(|error| {
+    let text = std::str::from_utf8(body).map_err(|error| {
+        Problem::bad_request(
+            "invalid_utf8",
+            format!(
+                "The body is not valid UTF-8 at byte {}. Send JSON in UTF-8.",
+                error.valid_up_to()
+            ),
+        )
+    })?;
+    if has_too_many_values(body) {
+        return Err(Problem::bad_request(
+            "too_many_values",
+            format!("The body holds more than {MAX_VALUES} JSON values. Send less."),
+        ));
+    }
+    serde_json::from_str(text).map_err(|error| {
         // serde_json's message names what it expected, never what it read;
         // line and column are enough to find it.
         Problem::bad_request(
@@ -202,6 +275,23 @@ fn json(body: &[u8]) -> Result<Value, Problem> {
             ),
         )
     })
+}
+
+/// Counts what separates values, outside of strings. Every value but the first
+/// follows one of these, so the count bounds theirs, in any text at all.
+fn has_too_many_values(body: &[u8]) -> bool {
+    let mut count = 0;
+    let (mut quoted, mut escaped) = (false, false);
+    for byte in body {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b',' | b'[' | b'{' | b':' if !quoted => count += 1,
+            _ => {}
+        }
+    }
+    count > MAX_VALUES
 }
 
 fn message(path: &str, value: Value) -> Result<Message, Problem> {
@@ -501,3 +591,7 @@ fn logit_bias(fields: &mut Fields) -> Result<Vec<(u32, f32)>, Problem> {
         })
         .collect()
 }
+
+#[cfg(test)]
+#[path = "request_tests.rs"]
+mod tests;

@@ -1,0 +1,165 @@
+//! Answers of `/v1/chat/completions`.
+
+use nearfar_domain::events::{Event, FinishReason, TokenLogprob, ToolCallDelta, Usage};
+use serde_json::{Value, json};
+
+use super::shape::{self, Collected, DONE, Head, push_data};
+use crate::http::problem::Problem;
+
+/// Writes the chunks of one stream, in the order and form that OpenAI sends
+/// them: the role, the deltas, the finish reason in a chunk of its own, usage
+/// when asked for, `[DONE]`.
+pub(crate) struct Chunks {
+    head: Head,
+    include_usage: bool,
+    begun: bool,
+    /// Log-probabilities that wait for the content they belong to.
+    logprobs: Vec<TokenLogprob>,
+}
+
+impl Chunks {
+    pub(crate) fn new(head: Head, include_usage: bool) -> Self {
+        Self {
+            head,
+            include_usage,
+            begun: false,
+            logprobs: Vec::new(),
+        }
+    }
+
+    /// Adds an event's chunks to `out`.
+    pub(crate) fn push(&mut self, event: Event, out: &mut String) {
+        if !self.begun && !matches!(event, Event::Failed(_)) {
+            self.begun = true;
+            let role = json!({"role": "assistant", "content": ""});
+            self.chunk(out, role, Value::Null, None);
+        }
+        match event {
+            Event::Started { .. } => {}
+            Event::Content(text) => self.content(out, &text),
+            Event::Reasoning(text) => {
+                let delta = json!({"reasoning_content": text});
+                self.chunk(out, delta, Value::Null, None);
+            }
+            Event::ToolCall(delta) => {
+                let delta = json!({"tool_calls": [call_delta(&delta)]});
+                self.chunk(out, delta, Value::Null, None);
+            }
+            Event::Logprobs(tokens) => self.logprobs.extend(tokens),
+            Event::Finished { reason, usage } => self.finish(out, reason, &usage),
+            Event::Failed(failure) => push_data(out, &Problem::failed(&failure).openai_body()),
+        }
+    }
+
+    fn content(&mut self, out: &mut String, text: &str) {
+        let tokens = std::mem::take(&mut self.logprobs);
+        let logprobs = logprobs(&tokens);
+        self.chunk(out, json!({"content": text}), logprobs, None);
+    }
+
+    fn finish(&mut self, out: &mut String, reason: FinishReason, usage: &Usage) {
+        if !self.logprobs.is_empty() {
+            // Of tokens that made no text, such as the end of the turn.
+            self.content(out, "");
+        }
+        let reason = shape::finish_reason(reason);
+        self.chunk(out, json!({}), Value::Null, Some(reason));
+        if self.include_usage {
+            let mut chunk = self.head.object("chat.completion.chunk");
+            chunk["choices"] = json!([]);
+            chunk["usage"] = shape::usage(usage);
+            push_data(out, &chunk);
+        }
+        out.push_str(DONE);
+    }
+
+    fn chunk(&self, out: &mut String, delta: Value, logprobs: Value, finish: Option<&str>) {
+        let mut chunk = self.head.object("chat.completion.chunk");
+        chunk["choices"] = json!([{
+            "index": 0,
+            "delta": delta,
+            "logprobs": logprobs,
+            "finish_reason": finish,
+        }]);
+        if self.include_usage {
+            chunk["usage"] = Value::Null;
+        }
+        push_data(out, &chunk);
+    }
+}
+
+/// A whole answer as one object.
+pub(crate) fn whole(head: &Head, answer: &Collected) -> Value {
+    let content = if answer.content.is_empty() && !answer.tool_calls.is_empty() {
+        Value::Null
+    } else {
+        json!(answer.content)
+    };
+    let mut message = json!({"role": "assistant", "content": content, "refusal": null});
+    if !answer.reasoning.is_empty() {
+        message["reasoning_content"] = json!(answer.reasoning);
+    }
+    if !answer.tool_calls.is_empty() {
+        message["tool_calls"] = answer.tool_calls.iter().map(call).collect();
+    }
+    let mut object = head.object("chat.completion");
+    object["choices"] = json!([{
+        "index": 0,
+        "message": message,
+        "logprobs": logprobs(&answer.logprobs),
+        "finish_reason": answer.reason.map(shape::finish_reason),
+    }]);
+    object["usage"] = shape::usage(&answer.usage);
+    object
+}
+
+/// A fragment: only the first one of a call has an id and a name.
+fn call_delta(delta: &ToolCallDelta) -> Value {
+    let mut call = json!({"index": delta.index});
+    if let Some(id) = &delta.id {
+        call["id"] = json!(id);
+        call["type"] = json!("function");
+    }
+    let mut function = json!({});
+    if let Some(name) = &delta.name {
+        function["name"] = json!(name);
+    }
+    function["arguments"] = json!(delta.arguments);
+    call["function"] = function;
+    call
+}
+
+fn call(call: &ToolCallDelta) -> Value {
+    json!({
+        "id": call.id.as_deref().unwrap_or_default(),
+        "type": "function",
+        "function": {
+            "name": call.name.as_deref().unwrap_or_default(),
+            "arguments": call.arguments,
+        },
+    })
+}
+
+fn logprobs(tokens: &[TokenLogprob]) -> Value {
+    if tokens.is_empty() {
+        return Value::Null;
+    }
+    let one = |token: &str, bytes: &[u8], value: f32| json!({"token": token, "logprob": shape::logprob(value), "bytes": bytes});
+    let content: Vec<Value> = tokens
+        .iter()
+        .map(|token| {
+            let mut entry = one(&token.token, &token.bytes, token.logprob);
+            entry["top_logprobs"] = token
+                .top
+                .iter()
+                .map(|(text, bytes, value)| one(text, bytes, *value))
+                .collect();
+            entry
+        })
+        .collect();
+    json!({"content": content, "refusal": null})
+}
+
+#[cfg(test)]
+#[path = "chat_tests.rs"]
+mod tests;

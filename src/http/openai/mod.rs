@@ -1,0 +1,12 @@
+//! OpenAI's dialect as clients speak it to us.
+//!
+//! [`request`] reads bodies, [`chat`] and [`text`] write the two kinds of
+//! answers, whole and as streams, [`models`] lists what can be asked for. What
+//! we speak to providers is egress's affair.
+
+pub(crate) mod chat;
+mod fields;
+pub(crate) mod models;
+pub mod request;
+pub(crate) mod shape;
+pub(crate) mod text;

@@ -1,0 +1,54 @@
+//! `POST /v1/route`: the decision without the answer; and how a decision is
+//! shown as JSON wherever one is.
+
+use nearfar_domain::explain::{Candidate, Explanation, Outcome, Verdict};
+use serde_json::{Value, json};
+
+/// A decision laid open. Metadata only.
+///
+/// ```json
+/// {"decision": "dec_…",
+///  "ceiling": {"zone": "cloud", "source": "default"},
+///  "verdict": "go", "reason": "near",
+///  "candidates": [
+///    {"target": "local/concierge", "zone": "device", "outcome": "leg", "rank": 0,
+///     "forecast": {"ttft_ms": 40.0, "total_ms": 900.0, "p_meets": 1.0,
+///                  "cost_micro": 0, "score": 0.9}},
+///    {"target": "openai/gpt", "zone": "cloud", "outcome": "excluded",
+///     "exclusion": "beyond_ceiling", "why": "beyond the request's privacy ceiling"}]}
+/// ```
+///
+/// `verdict` is `go` or `refuse`.
+pub fn explanation_json(explanation: &Explanation) -> Value {
+    let (verdict, reason) = match explanation.verdict {
+        Verdict::Go(reason) => ("go", reason.as_str()),
+        Verdict::Refuse(refusal) => ("refuse", refusal.as_str()),
+    };
+    json!({
+        "decision": explanation.id.to_string(),
+        "ceiling": explanation.ceiling,
+        "verdict": verdict,
+        "reason": reason,
+        "candidates": explanation.candidates.iter().map(candidate).collect::<Vec<_>>(),
+    })
+}
+
+fn candidate(candidate: &Candidate) -> Value {
+    let mut shown = json!({
+        "target": candidate.target.to_string(),
+        "zone": candidate.zone,
+    });
+    match &candidate.outcome {
+        Outcome::Leg { rank, forecast } => {
+            shown["outcome"] = json!("leg");
+            shown["rank"] = json!(rank);
+            shown["forecast"] = json!(forecast);
+        }
+        Outcome::Excluded(exclusion) => {
+            shown["outcome"] = json!("excluded");
+            shown["exclusion"] = json!(exclusion);
+            shown["why"] = json!(exclusion.describe());
+        }
+    }
+    shown
+}
