@@ -3,12 +3,16 @@
 //! some of them one file descriptor (`SCM_RIGHTS`).
 
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 /// The three processes under the supervisor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Role {
     /// HTTP, decision, accounting.
     Gate,
@@ -16,6 +20,26 @@ pub enum Role {
     Engine,
     /// Providers; the only one with a network.
     Egress,
+}
+
+impl Role {
+    /// All of them, in the order in which they are started.
+    pub const ALL: [Role; 3] = [Role::Gate, Role::Engine, Role::Egress];
+
+    /// The word for it on the command line, in logs and in answers.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Gate => "gate",
+            Role::Engine => "engine",
+            Role::Egress => "egress",
+        }
+    }
+}
+
+impl std::fmt::Display for Role {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
 /// First on every link: what the child needs to know to begin.
@@ -108,4 +132,26 @@ pub enum PartState {
 pub enum ToSupervisor {
     /// The child is ready to work.
     Ready,
+}
+
+/// [`ToChild`] after the setup, with its descriptor in its place: what the
+/// child's own code works with.
+#[derive(Debug)]
+pub enum Handed {
+    /// A listening socket, non-blocking.
+    Listener(ListenerKind, OwnedFd),
+    /// A stream to this process; takes the place of an earlier one.
+    Link(Role, UnixStream),
+    /// Another process went away or came back.
+    Part {
+        /// Which.
+        role: Role,
+        /// Its state.
+        state: PartState,
+    },
+    /// Finish what is under way within this time and return.
+    Drain {
+        /// From now.
+        within: Duration,
+    },
 }
