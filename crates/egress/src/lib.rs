@@ -1,1 +1,25 @@
+//! The only process that can reach the network, and the only one that holds keys.
+//!
+//! In reading order: [`Provider`] is what configuration says of one, `presets`
+//! know the common ones, `secrets` holds the keys. [`serve`] (in `link`) takes
+//! jobs from the gate; `job` runs one over the connections of `client`. What a
+//! provider is sent and what its answer means is in the codecs [`openai`] and
+//! [`anthropic`], chosen in [`codec`]: pure, no I/O, tested without a network.
+//! [`sse`] cuts a stream into messages, [`upstream`] reads errors. `download`
+//! fetches model files.
+//!
+//! What is not here: any decision (a job names its provider and model), retries
+//! on other providers (the gate walks the legs), and prompts in logs.
 
+pub mod anthropic;
+pub mod codec;
+mod object;
+pub mod openai;
+mod presets;
+mod provider;
+mod secrets;
+pub mod sse;
+pub mod upstream;
+
+pub use presets::{preset, presets};
+pub use provider::{KeySource, Options, Provider};

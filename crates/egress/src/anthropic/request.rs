@@ -1,0 +1,204 @@
+//! A [`Chat`] as an Anthropic request body.
+
+use nearfar_domain::chat::{Chat, Params, Prompt, ResponseFormat, Tool, ToolChoice};
+use serde::Serialize;
+use serde_json::json;
+use serde_json::value::RawValue;
+
+use super::turns::turns;
+use crate::codec::{Encoded, Unsupported};
+use crate::object::{Object, raw};
+
+/// Anthropic wants a limit; this one is below that of every model it serves.
+const DEFAULT_MAX_TOKENS: u32 = 4_096;
+/// The least that a model may think.
+const MIN_BUDGET: u32 = 1_024;
+
+const HEADERS: &[(&str, &str)] = &[("anthropic-version", "2023-06-01")];
+
+/// Writes a message request. `seed`, penalties and `logit_bias` have no place
+/// here and are left out; so are fields of other dialects.
+///
+/// # Errors
+/// [`Unsupported`] for what an answer would be wrong without: raw text, JSON
+/// modes, log-probabilities.
+pub fn encode(chat: &Chat, model: &str, stream: bool) -> Result<Encoded, Unsupported> {
+    let Prompt::Turns(messages) = &chat.prompt else {
+        return Err(Unsupported::new(
+            "prompt",
+            "Anthropic's models do not continue raw text; use /v1/chat/completions",
+        ));
+    };
+    if chat.response_format != ResponseFormat::Text {
+        return Err(Unsupported::new(
+            "response_format",
+            "Anthropic's models have no JSON mode; ask for text, or use another model",
+        ));
+    }
+    if chat.params.logprobs.is_some() {
+        return Err(Unsupported::new(
+            "logprobs",
+            "Anthropic's models report no log-probabilities; leave the field out",
+        ));
+    }
+    let turns = turns(messages)?;
+    let mut body = Object::default();
+    body.set("model", model);
+    if !turns.system.is_empty() {
+        body.set("system", &turns.system);
+    }
+    body.set("messages", &turns.messages);
+    set_tools(&mut body, chat)?;
+    set_params(&mut body, chat, model);
+    body.set("stream", &stream);
+    Ok(Encoded {
+        path: "/v1/messages",
+        headers: HEADERS,
+        body: body.into_bytes(),
+    })
+}
+
+fn set_params(body: &mut Object, chat: &Chat, model: &str) {
+    let params = &chat.params;
+    let max_tokens = params.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS).max(1);
+    if let Some(budget) = thinking_budget(chat, model) {
+        // The budget counts against the limit, which the client meant for the
+        // whole answer; a limit that leaves no room to think wins.
+        let limit = match params.max_tokens {
+            Some(limit) => limit,
+            None => budget + DEFAULT_MAX_TOKENS,
+        };
+        if limit > MIN_BUDGET {
+            body.set("max_tokens", &limit);
+            let budget = budget.min(limit - 1);
+            body.set(
+                "thinking",
+                &json!({ "type": "enabled", "budget_tokens": budget }),
+            );
+            // Thinking goes with the default temperature alone.
+            set_stop(body, params);
+            return;
+        }
+    }
+    body.set("max_tokens", &max_tokens);
+    match (params.temperature, params.top_p) {
+        // Newer models refuse both together.
+        (Some(temperature), _) => body.set("temperature", &temperature.clamp(0.0, 1.0)),
+        (None, Some(top_p)) => body.set("top_p", &top_p.clamp(0.0, 1.0)),
+        (None, None) => {}
+    }
+    if let Some(top_k) = params.top_k.filter(|k| *k > 0) {
+        body.set("top_k", &top_k);
+    }
+    set_stop(body, params);
+}
+
+fn set_stop(body: &mut Object, params: &Params) {
+    // Anthropic refuses stop strings of white space.
+    let stop: Vec<&String> = params
+        .stop
+        .iter()
+        .filter(|stop| !stop.trim().is_empty())
+        .collect();
+    if !stop.is_empty() {
+        body.set("stop_sequences", &stop);
+    }
+}
+
+/// Tokens to think with, where the client asked for thinking and the model can.
+/// A forced tool forbids it; so does a turn under way whose thinking (and its
+/// signature) the client's dialect could not give back.
+fn thinking_budget(chat: &Chat, model: &str) -> Option<u32> {
+    let params = &chat.params;
+    let can = ["claude-3-7", "-4-", "opus-4", "sonnet-4", "haiku-4"]
+        .iter()
+        .any(|part| model.contains(part));
+    let forced = matches!(
+        chat.tool_choice,
+        ToolChoice::Required | ToolChoice::Named(_)
+    );
+    let in_a_call = match &chat.prompt {
+        Prompt::Turns(messages) => messages.iter().any(|m| !m.tool_calls.is_empty()),
+        Prompt::Text(_) => false,
+    };
+    if !can || forced || in_a_call || params.enable_thinking == Some(false) {
+        return None;
+    }
+    match params.reasoning_effort.as_deref() {
+        Some("none" | "minimal") => None,
+        Some("low") => Some(2_048),
+        Some("medium") => Some(8_192),
+        Some(_) => Some(16_384),
+        None => (params.enable_thinking == Some(true)).then_some(4_096),
+    }
+}
+
+fn set_tools(body: &mut Object, chat: &Chat) -> Result<(), Unsupported> {
+    if chat.tools.is_empty() {
+        return Ok(());
+    }
+    let tools: Vec<WireTool<'_>> = chat.tools.iter().map(tool).collect::<Result<_, _>>()?;
+    body.set("tools", &tools);
+    let one = chat.params.parallel_tool_calls == Some(false);
+    let choice = match &chat.tool_choice {
+        ToolChoice::Auto if !one => return Ok(()),
+        ToolChoice::Auto => WireChoice::of("auto"),
+        ToolChoice::None => WireChoice::of("none"),
+        ToolChoice::Required => WireChoice::of("any"),
+        ToolChoice::Named(name) => WireChoice {
+            name: Some(name),
+            ..WireChoice::of("tool")
+        },
+    };
+    let none = chat.tool_choice == ToolChoice::None;
+    body.set(
+        "tool_choice",
+        &WireChoice {
+            disable_parallel_tool_use: (one && !none).then_some(true),
+            ..choice
+        },
+    );
+    Ok(())
+}
+
+fn tool(tool: &Tool) -> Result<WireTool<'_>, Unsupported> {
+    let schema = tool
+        .parameters
+        .as_deref()
+        .unwrap_or(r#"{"type":"object","properties":{}}"#);
+    let input_schema = raw(schema).ok_or_else(|| {
+        Unsupported::new("tools", "a tool's parameters are not JSON; send an object")
+    })?;
+    Ok(WireTool {
+        name: &tool.name,
+        description: tool.description.as_deref(),
+        input_schema,
+    })
+}
+
+#[derive(Serialize)]
+struct WireTool<'a> {
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    description: Option<&'a str>,
+    input_schema: Box<RawValue>,
+}
+
+#[derive(Serialize)]
+struct WireChoice<'a> {
+    r#type: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    disable_parallel_tool_use: Option<bool>,
+}
+
+impl WireChoice<'_> {
+    fn of(r#type: &'static str) -> Self {
+        Self {
+            r#type,
+            name: None,
+            disable_parallel_tool_use: None,
+        }
+    }
+}

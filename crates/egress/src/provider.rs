@@ -1,0 +1,64 @@
+//! What a provider is, as configuration describes it. No key is ever in here:
+//! only the place where egress finds it.
+
+use std::path::PathBuf;
+
+use nearfar_domain::frames::ModelCard;
+use nearfar_domain::target::{Dialect, RemoteZone};
+
+/// A cloud or site service that answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Provider {
+    /// The name in target ids: `openai` in `openai/gpt-4.1-mini`.
+    pub name: String,
+    /// What it speaks.
+    pub dialect: Dialect,
+    /// Where its paths start. OpenAI's includes `/v1`, Anthropic's does not,
+    /// as their own clients have it.
+    pub base_url: String,
+    /// Where it lies: as configured, whatever the address looks like.
+    pub zone: RemoteZone,
+    /// Where egress finds its key.
+    pub key: KeySource,
+    /// Models known by name; the first is the one for `auto`.
+    pub models: Vec<ModelCard>,
+    /// Whether models that are not listed may be named.
+    pub open_list: bool,
+}
+
+/// Where a key is found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeySource {
+    /// The provider takes none.
+    None,
+    /// The file's text, without its last newline.
+    File(PathBuf),
+    /// An environment variable of this name.
+    Env(String),
+    /// A file of this name inside the credentials directory.
+    Credential(String),
+}
+
+impl KeySource {
+    /// The place, for people.
+    pub fn describe(&self) -> String {
+        match self {
+            KeySource::None => "no key".to_owned(),
+            KeySource::File(path) => format!("the file {}", path.display()),
+            KeySource::Env(name) => format!("the environment variable {name}"),
+            KeySource::Credential(name) => format!("the credential {name}"),
+        }
+    }
+}
+
+/// What the egress process needs to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Every provider that may be asked.
+    pub providers: Vec<Provider>,
+    /// Where [`KeySource::Credential`] names files; systemd's
+    /// `$CREDENTIALS_DIRECTORY` when it is not given.
+    pub credentials_dir: Option<PathBuf>,
+    /// The only folder that downloads may be written to.
+    pub incoming_dir: PathBuf,
+}
