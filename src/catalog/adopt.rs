@@ -31,16 +31,15 @@ struct OciLayer {
     digest: String,
 }
 
+/// A file of somebody else's, and the SHA-256 that it must have where they say.
+pub type Cached = (PathBuf, Option<String>);
+
 /// The weights' file of an Ollama model and the SHA-256 that Ollama says it has.
 ///
 /// # Errors
 /// [`CatalogError::NotFound`] when no folder has it, with the folders that were
 /// looked in; [`CatalogError::Spec`] when its manifest makes no sense.
-pub fn find_ollama(
-    caches: &Caches,
-    model: &str,
-    tag: &str,
-) -> Result<(PathBuf, String), CatalogError> {
+pub fn find_ollama(caches: &Caches, model: &str, tag: &str) -> Result<Cached, CatalogError> {
     let place = match model.split('/').count() {
         1 => format!("registry.ollama.ai/library/{model}"),
         2 => format!("registry.ollama.ai/{model}"),
@@ -73,7 +72,7 @@ pub fn find_ollama(
         if !blob.is_file() {
             return Err(bad(format!("its file {} is missing", blob.display())));
         }
-        return Ok((blob, digest.to_owned()));
+        return Ok((blob, Some(digest.to_owned())));
     }
     Err(CatalogError::NotFound(format!(
         "Ollama has no model '{model}:{tag}' in {}: `ollama list` shows what it has, and OLLAMA_MODELS names another folder",
@@ -81,12 +80,14 @@ pub fn find_ollama(
     )))
 }
 
-/// The file in a Hugging Face cache, with its links resolved; `None` when no
-/// cache has it. A branch counts as the commit that the cache last saw it at.
+/// The file in a Hugging Face cache, with its links resolved, and the SHA-256
+/// that it must have where its name tells: the cache names large files by it.
+/// `None` when no cache has it. A branch counts as the commit that the cache
+/// last saw it at.
 ///
 /// # Errors
 /// A cache is there and cannot be read.
-pub fn find_hf(caches: &Caches, wanted: &HfFile) -> Result<Option<PathBuf>, CatalogError> {
+pub fn find_hf(caches: &Caches, wanted: &HfFile) -> Result<Option<Cached>, CatalogError> {
     for folder in &caches.hugging_face {
         let repo = folder.join(format!("models--{}", wanted.repo.replace('/', "--")));
         let commit = match read_small(&repo.join("refs").join(&wanted.revision))? {
@@ -98,7 +99,11 @@ pub fn find_hf(caches: &Caches, wanted: &HfFile) -> Result<Option<PathBuf>, Cata
         }
         let file = repo.join("snapshots").join(commit).join(&wanted.file);
         match file.canonicalize() {
-            Ok(path) if path.is_file() => return Ok(Some(path)),
+            Ok(path) if path.is_file() => {
+                let name = path.file_name().and_then(|name| name.to_str());
+                let digest = name.filter(|name| is_digest(name)).map(str::to_owned);
+                return Ok(Some((path, digest)));
+            }
             _ => {}
         }
     }

@@ -25,9 +25,9 @@ use nearfar_domain::frames::ModelSource;
 use nearfar_domain::target::Capabilities;
 use serde::{Deserialize, Serialize};
 
-pub use adopt::{Caches, find_hf, find_ollama};
+pub use adopt::{Cached, Caches, find_hf, find_ollama};
 pub use incoming::Progress;
-pub use inspect::FileFacts;
+pub use inspect::{FileFacts, embedded};
 pub use manifest::{Adopted, Manifest, Origin};
 pub use pull::{PullLine, PullSpec, install_downloaded, plan_download};
 pub use spec::{HfFile, Spec};
@@ -136,6 +136,11 @@ impl CatalogError {
     }
 }
 
+/// The name that a file of this stem gets when nobody names it.
+pub fn suggested_name(stem: &str) -> String {
+    manifest::name_from(stem)
+}
+
 /// The models that can be used now. Reading takes no lock.
 #[derive(Debug)]
 pub struct Catalog {
@@ -153,7 +158,7 @@ impl Catalog {
     pub fn open(state_dir: &Path) -> Catalog {
         let catalog = Catalog {
             store: ModelStore::new(state_dir),
-            embedded: inspect::embedded(),
+            embedded: embedded().map(|(model, _)| model),
             models: ArcSwap::default(),
             scanning: Mutex::new(()),
         };

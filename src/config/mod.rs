@@ -1,1 +1,359 @@
-//! (filled in by its owner)
+//! The configuration: a TOML file that may be absent.
+//!
+//! Two kinds of types: `low` is what was typed, [`Config`] is what it means.
+//! [`Config::parse`] reports every error at once, each with its place and its
+//! mend. Every process of the daemon parses the same text, so nothing here
+//! reads a file, a clock or the network; only [`paths`] looks at the
+//! environment, and nothing here ever holds a provider's key.
+
+mod errors;
+mod low;
+pub mod paths;
+mod provider;
+mod reader;
+pub mod units;
+mod url;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nearfar_domain::frames::TimeLimits;
+use nearfar_domain::privacy::Zone;
+use toml::Spanned;
+use toml::de::DeTable;
+
+pub use errors::{ConfigError, ConfigErrors};
+
+use errors::Notes;
+use low::{Low, LowLimits, LowServer};
+
+/// A commented example of every key; it parses.
+pub const EXAMPLE: &str = include_str!("example.toml");
+
+/// Where the data API listens when nobody says.
+pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 4141);
+
+/// A larger file is not a configuration.
+const MAX_TEXT_BYTES: usize = 1 << 20;
+
+/// What the daemon is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The HTTP front.
+    pub server: Server,
+    /// Where sockets, ledger and models lie.
+    pub state_dir: PathBuf,
+    /// Ceilings of the device's owner.
+    pub privacy: Privacy,
+    /// This device's models.
+    pub local: Local,
+    /// Providers, in the order of the file, then those of the environment.
+    pub providers: Vec<nearfar_egress::Provider>,
+    /// Where keys named by `key_credential` lie; `None` where nobody said
+    /// (systemd tells the egress process by itself).
+    pub credentials_dir: Option<PathBuf>,
+    /// How long each step of a provider's answer may take.
+    pub limits: TimeLimits,
+}
+
+/// The HTTP front.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// Addresses of the data API, loopback only. Empty when the file says so:
+    /// then the unix socket alone is served.
+    pub listen: Vec<SocketAddr>,
+    /// The largest request body.
+    pub max_body_bytes: usize,
+    /// Requests under way at once; more are told to come back.
+    pub max_requests: usize,
+    /// Connections open at once.
+    pub max_connections: usize,
+    /// From a connection's start to the end of its headers.
+    pub header_timeout: Duration,
+    /// From the end of the headers to the end of the body.
+    pub body_timeout: Duration,
+    /// How long a stop waits for answers under way.
+    pub drain: Duration,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            listen: vec![DEFAULT_LISTEN],
+            max_body_bytes: 32 << 20,
+            max_requests: 64,
+            max_connections: 512,
+            header_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(30),
+            drain: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Ceilings of the device's owner. A request can narrow them, never widen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Privacy {
+    /// For every request.
+    pub default: Zone,
+    /// For requests of a feature, on top of the default.
+    pub features: BTreeMap<String, Zone>,
+}
+
+impl Default for Privacy {
+    fn default() -> Self {
+        Self {
+            default: Zone::Cloud,
+            features: BTreeMap::new(),
+        }
+    }
+}
+
+/// This device's models.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Local {
+    /// The model that `auto` uses; `None` is the best installed one, else `concierge`.
+    pub default_model: Option<String>,
+    /// Threads of the engine; `None` is one for each core.
+    pub threads: Option<usize>,
+}
+
+/// What does not come from the file and wins over it.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// `--listen`; empty when nobody said.
+    pub listen: Vec<SocketAddr>,
+    /// `--state-dir`, or what the supervisor settled on. An empty path means
+    /// that nobody said: then the file's, then the default holds.
+    pub state_dir: PathBuf,
+    /// Presets whose key variable was found in the environment. Added unless
+    /// the file configures them itself.
+    pub env_providers: Vec<String>,
+}
+
+impl Config {
+    /// Reads a configuration. `path` names the file in messages and is what
+    /// relative paths in it start from; an empty text is a whole configuration.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, at once.
+    pub fn parse(
+        text: &str,
+        path: Option<&Path>,
+        overrides: &Overrides,
+    ) -> Result<Config, ConfigErrors> {
+        let mut notes = Notes::new(text);
+        let config = read(text, path, overrides, &mut notes);
+        match notes.finish(path) {
+            Some(errors) => Err(errors),
+            None => Ok(config),
+        }
+    }
+}
+
+fn read(text: &str, path: Option<&Path>, overrides: &Overrides, notes: &mut Notes<'_>) -> Config {
+    // A table that could not be read leaves an empty one, so that what the
+    // command line says is checked all the same.
+    let empty = DeTable::new();
+    let parsed;
+    let mut table = &empty;
+    if text.len() > MAX_TEXT_BYTES {
+        notes.outside(
+            "configuration",
+            "the file is larger than 1 MiB",
+            "check that it is the right file",
+        );
+    } else {
+        let (root, errors) = DeTable::parse_recoverable(text);
+        for error in errors {
+            notes.broken = true;
+            let span = error.span().unwrap_or(text.len()..text.len());
+            let (what, mend) = syntax(error.message());
+            notes.at(span, "", what, mend);
+        }
+        parsed = root.into_inner();
+        table = &parsed;
+    }
+    let low = Low::read(table, notes);
+    let base = path.and_then(Path::parent);
+    let state_dir = if overrides.state_dir.as_os_str().is_empty() {
+        match &low.state_dir {
+            Some(dir) => file_path("state_dir", dir, base, notes),
+            None => paths::default_state_dir(),
+        }
+    } else {
+        overrides.state_dir.clone()
+    };
+    Config {
+        server: server(&low.server, overrides, notes),
+        state_dir,
+        privacy: Privacy {
+            default: low.default_zone.unwrap_or(Zone::Cloud),
+            features: low.feature_zones.iter().cloned().collect(),
+        },
+        local: Local {
+            default_model: low
+                .default_model
+                .as_ref()
+                .and_then(|name| local_model(name, notes)),
+            threads: low.threads.map(|threads| threads as usize),
+        },
+        providers: provider::all(&low.providers, base, &overrides.env_providers, notes),
+        credentials_dir: low
+            .credentials_dir
+            .as_ref()
+            .map(|dir| file_path("credentials_dir", dir, base, notes)),
+        limits: limits(&low.limits),
+    }
+}
+
+/// What the TOML parser says, in a sentence, and what to do.
+fn syntax(message: &str) -> (String, String) {
+    let first = message.lines().next().unwrap_or("cannot be read").trim();
+    let mend = if first.contains("duplicate key") {
+        "leave one of them out"
+    } else if first.contains("string") {
+        "put texts into double quotes"
+    } else if first.contains("newline") || first.contains("line") {
+        "write one key = value on each line"
+    } else {
+        "see `nearfar config example` for how a configuration is written"
+    };
+    (format!("not TOML: {first}"), mend.to_owned())
+}
+
+fn server(low: &LowServer, overrides: &Overrides, notes: &mut Notes<'_>) -> Server {
+    let default = Server::default();
+    let mut listen: Vec<SocketAddr> = Vec::new();
+    for text in low.listen.iter().flatten() {
+        if let Some(address) = listen_address(text, notes) {
+            if listen.contains(&address) && address.port() != 0 {
+                notes.at(
+                    text.span(),
+                    "server.listen",
+                    format!("{address} is there twice"),
+                    "leave one out",
+                );
+            }
+            listen.push(address);
+        }
+    }
+    if let Some(empty) = &low.listen
+        && empty.is_empty()
+    {
+        // An empty list says that the unix socket alone is wanted.
+        listen.clear();
+    } else if listen.is_empty() {
+        listen = default.listen;
+    }
+    if !overrides.listen.is_empty() {
+        for address in &overrides.listen {
+            if !address.ip().is_loopback() {
+                notes.outside(
+                    "--listen",
+                    format!("{address} is not a loopback address: keys are needed first"),
+                    BEYOND_LOOPBACK,
+                );
+            }
+        }
+        listen.clone_from(&overrides.listen);
+    }
+    let or = |said: Option<u64>, default: usize| said.map_or(default, |value| value as usize);
+    Server {
+        listen,
+        max_body_bytes: or(low.max_body_bytes, default.max_body_bytes),
+        max_requests: or(low.max_requests, default.max_requests),
+        max_connections: or(low.max_connections, default.max_connections),
+        header_timeout: low.header_timeout.unwrap_or(default.header_timeout),
+        body_timeout: low.body_timeout.unwrap_or(default.body_timeout),
+        drain: low.drain.unwrap_or(default.drain),
+    }
+}
+
+const BEYOND_LOOPBACK: &str = "listen on 127.0.0.1 or [::1]; to reach nearfar from elsewhere, put \
+     a proxy that checks its callers in front of it, or use an SSH tunnel";
+
+fn listen_address(text: &Spanned<String>, notes: &mut Notes<'_>) -> Option<SocketAddr> {
+    let said = text.get_ref().as_str();
+    let address = match said.strip_prefix("localhost:") {
+        Some(port) => format!("127.0.0.1:{port}"),
+        None => said.to_owned(),
+    };
+    match address.parse::<SocketAddr>() {
+        Ok(address) if address.ip().is_loopback() => Some(address),
+        Ok(address) => {
+            notes.at(
+                text.span(),
+                "server.listen",
+                format!("{address} is not a loopback address: keys are needed first"),
+                BEYOND_LOOPBACK,
+            );
+            None
+        }
+        Err(_) => {
+            notes.at(
+                text.span(),
+                "server.listen",
+                "this is not an address with a port",
+                "write it like \"127.0.0.1:4141\" or \"[::1]:4141\"",
+            );
+            None
+        }
+    }
+}
+
+/// A model's name with or without `local/`.
+fn local_model(name: &Spanned<String>, notes: &mut Notes<'_>) -> Option<String> {
+    let said = name.get_ref();
+    let bare = said.strip_prefix("local/").unwrap_or(said);
+    let fits = |c: char| c.is_ascii_alphanumeric() || "._-:".contains(c);
+    if !bare.is_empty() && bare.len() <= 128 && bare.chars().all(fits) {
+        return Some(bare.to_owned());
+    }
+    notes.at(
+        name.span(),
+        "local.default_model",
+        "this is not a local model's name",
+        "write a name that `nearfar model list` shows, like \"concierge\"",
+    );
+    None
+}
+
+/// A path of the file: relative ones start where the file lies.
+fn file_path(
+    key: &str,
+    text: &Spanned<String>,
+    base: Option<&Path>,
+    notes: &mut Notes<'_>,
+) -> PathBuf {
+    let said = text.get_ref();
+    if said.starts_with('~') || said.contains("$") {
+        notes.at(
+            text.span(),
+            key,
+            "`~` and variables are not replaced in this file",
+            "write the whole path, beginning with /",
+        );
+    }
+    match base {
+        Some(base) if !Path::new(said).is_absolute() => base.join(said),
+        _ => PathBuf::from(said),
+    }
+}
+
+fn limits(low: &LowLimits) -> TimeLimits {
+    let default = TimeLimits::default();
+    let or = |said: Option<Duration>, default: u64| {
+        said.map_or(default, |duration| duration.as_millis() as u64)
+    };
+    TimeLimits {
+        connect_ms: or(low.connect, default.connect_ms),
+        first_byte_ms: or(low.first_byte, default.first_byte_ms),
+        idle_ms: or(low.idle, default.idle_ms),
+        total_ms: or(low.total, default.total_ms),
+    }
+}

@@ -1,0 +1,434 @@
+//! `nearfar model …`: the models of this device.
+//!
+//! The verbs work on the model store itself, with or without a daemon; a
+//! running one is told to look again. Only a download needs the daemon: its
+//! egress process is the one that may reach the network.
+
+mod meter;
+mod show;
+
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+use serde_json::{Value, json};
+
+use super::client::{Client, block_on};
+use super::failed::Failed;
+use super::style;
+use crate::catalog::known::Known;
+use crate::catalog::{
+    self, Cached, Caches, CatalogError, EMBEDDED, HfFile, Manifest, ModelStore, NewModel, Origin,
+    Progress, PullLine, PullSpec, Spec, Verdict,
+};
+use meter::Meter;
+
+/// What to do with the models.
+#[derive(Debug, Subcommand)]
+pub enum ModelCommand {
+    /// Add a model: a file, one of another program's, or a download
+    #[command(
+        long_about = "Add a model.\n\nMODEL is a GGUF file; ollama:NAME[:TAG], used where Ollama \
+            keeps it; hf:OWNER/REPO/FILE.gguf[@REVISION], used where Hugging Face's cache has it \
+            and else downloaded by the running daemon; or a name that `nearfar model catalogue` \
+            lists. The file is hashed and checked by the engine before anybody can use it.",
+        after_help = "Examples:\n  \
+            nearfar model add ./qwen3-0.6b.gguf\n  \
+            nearfar model add qwen3-0.6b\n  \
+            nearfar model add hf:Qwen/Qwen3-1.7B-GGUF/Qwen3-1.7B-Q8_0.gguf\n  \
+            nearfar model add ollama:llama3.2 --name llama\n\n\
+            Exit codes: 0 done, 1 failed, 2 wrong usage."
+    )]
+    Add {
+        /// What to add
+        model: String,
+        /// Call it this, instead of after its file
+        #[arg(long)]
+        name: Option<String>,
+        /// Use a file where it is (a hard link, else its path), without a copy
+        #[arg(long)]
+        link: bool,
+        /// The SHA-256 that the file must have
+        #[arg(long, value_name = "HEX")]
+        sha256: Option<String>,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the models of this device
+    #[command(
+        visible_alias = "ls",
+        after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage."
+    )]
+    List {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show one model
+    #[command(after_help = "Exit codes: 0 done, 1 no such model or failed, 2 wrong usage.")]
+    Show {
+        /// Its name
+        name: String,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove models
+    #[command(after_help = "Exit codes: 0 done, 1 no such model or failed, 2 wrong usage.")]
+    Rm {
+        /// Their names
+        #[arg(required = true)]
+        names: Vec<String>,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Hash models again and compare
+    #[command(after_help = "Exit codes: 0 all are as they were, 1 some are not, 2 wrong usage.")]
+    Verify {
+        /// Only this one
+        name: Option<String>,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// List small models that people use, with what they take
+    #[command(after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage.")]
+    Catalogue {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+impl From<CatalogError> for Failed {
+    fn from(error: CatalogError) -> Self {
+        match error {
+            CatalogError::Spec(_) => Failed::usage(error.to_string()),
+            _ => Failed::new(error.to_string()),
+        }
+    }
+}
+
+/// Does what was asked.
+///
+/// # Errors
+/// For people, with the mend.
+pub fn run(command: ModelCommand, state_dir: &Path) -> Result<(), Failed> {
+    let store = ModelStore::new(state_dir);
+    match command {
+        ModelCommand::Add {
+            model,
+            name,
+            link,
+            sha256,
+            json,
+        } => {
+            let asked = Asked {
+                name,
+                link,
+                sha256: sha256.map(|hex| hex.to_ascii_lowercase()),
+                json,
+            };
+            let manifest = add(&store, state_dir, &model, &asked)?;
+            tell_daemon(state_dir);
+            show::added(&store, &manifest, json)
+        }
+        ModelCommand::List { json } => show::list(&store, json),
+        ModelCommand::Show { name, json } => show::show(&store, &name, json),
+        ModelCommand::Rm { names, json } => {
+            let mut removed = Vec::new();
+            let result = names.iter().try_for_each(|name| {
+                store.remove(name)?;
+                removed.push(name.clone());
+                Ok::<(), CatalogError>(())
+            });
+            if !removed.is_empty() {
+                tell_daemon(state_dir);
+            }
+            let text = if json {
+                format!("{}\n", json!({ "removed": removed }))
+            } else {
+                removed
+                    .iter()
+                    .map(|name| format!("removed {name}\n"))
+                    .collect()
+            };
+            style::print(&text)?;
+            Ok(result?)
+        }
+        ModelCommand::Verify { name, json } => verify(&store, state_dir, name.as_deref(), json),
+        ModelCommand::Catalogue { json } => show::catalogue(json),
+    }
+}
+
+struct Asked {
+    name: Option<String>,
+    link: bool,
+    sha256: Option<String>,
+    json: bool,
+}
+
+fn add(
+    store: &ModelStore,
+    state_dir: &Path,
+    text: &str,
+    asked: &Asked,
+) -> Result<Manifest, Failed> {
+    match Spec::parse(text)? {
+        Spec::File(path) => {
+            let new = NewModel {
+                origin: Origin::File {
+                    path: std::path::absolute(&path)?,
+                },
+                file: path,
+                name: asked.name.clone(),
+                digest: asked.sha256.clone(),
+                link: asked.link,
+                consume: false,
+                pinned: false,
+            };
+            put(store, &new, asked)
+        }
+        Spec::Ollama { model, tag } => {
+            let found = catalog::find_ollama(&caches(), &model, &tag)?;
+            let short = model.rsplit('/').next().unwrap_or(&model);
+            let name = match tag.as_str() {
+                "latest" => short.to_owned(),
+                tag => format!("{short}-{tag}"),
+            };
+            adopt(
+                store,
+                found,
+                name.to_ascii_lowercase(),
+                Origin::Ollama { model, tag },
+                asked,
+            )
+        }
+        Spec::Hf(file) => from_hugging_face(store, state_dir, &file, None, asked),
+        Spec::Known(model) if !model.runs => Err(Failed::new(format!(
+            "{} cannot run here: {}.",
+            model.title,
+            model
+                .why_not
+                .as_deref()
+                .unwrap_or("this engine does not know it")
+        ))
+        .mend("`nearfar model catalogue` shows which models run.")),
+        Spec::Known(model) => {
+            from_hugging_face(store, state_dir, &model.hf_file(), Some(model), asked)
+        }
+    }
+}
+
+/// From the cache of this machine when it is there, else through the daemon.
+fn from_hugging_face(
+    store: &ModelStore,
+    state_dir: &Path,
+    file: &HfFile,
+    known: Option<&Known>,
+    asked: &Asked,
+) -> Result<Manifest, Failed> {
+    let promised = asked
+        .sha256
+        .clone()
+        .or_else(|| known.and_then(|k| k.source.sha256.clone()));
+    let name = asked.name.clone().or_else(|| known.map(|k| k.name.clone()));
+    if let Some((path, digest)) = catalog::find_hf(&caches(), file)? {
+        let origin = Origin::HuggingFace {
+            repo: file.repo.clone(),
+            file: file.file.clone(),
+            revision: file.revision.clone(),
+        };
+        let name = name.unwrap_or_else(|| catalog::suggested_name(file.stem()));
+        return adopt(store, (path, promised.or(digest)), name, origin, asked);
+    }
+    let pull = PullSpec {
+        hf: format!("{}/{}@{}", file.repo, file.file, file.revision),
+        name,
+        sha256: promised,
+    };
+    pull_through_daemon(state_dir, &pull, asked.json)
+}
+
+/// Uses a file of another program's without copying it.
+fn adopt(
+    store: &ModelStore,
+    (file, digest): Cached,
+    name: String,
+    origin: Origin,
+    asked: &Asked,
+) -> Result<Manifest, Failed> {
+    let new = NewModel {
+        file,
+        name: Some(asked.name.clone().unwrap_or(name)),
+        origin,
+        pinned: asked.sha256.is_none() && digest.is_none(),
+        digest: asked.sha256.clone().or(digest),
+        link: true,
+        consume: false,
+    };
+    put(store, &new, asked)
+}
+
+fn put(store: &ModelStore, new: &NewModel, asked: &Asked) -> Result<Manifest, Failed> {
+    let file = new
+        .file
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    let mut meter = Meter::new(asked.json, &format!("checking {}", style::safe(&file)));
+    let result = store.add(new, &mut |at| meter.at(at.done, Some(at.total)));
+    meter.end();
+    Ok(result?)
+}
+
+fn pull_through_daemon(state_dir: &Path, pull: &PullSpec, json: bool) -> Result<Manifest, Failed> {
+    let body = serde_json::to_value(pull).map_err(|error| Failed::new(error.to_string()))?;
+    let mut meter = Meter::new(json, &format!("fetching {}", pull.hf));
+    let result = block_on(async {
+        let client = Client::control(state_dir);
+        let mut reply = client
+            .open(hyper::Method::POST, "/admin/v1/models", &[], Some(&body))
+            .await
+            .map_err(|failed| {
+                match failed.what.contains("is not running") {
+                true => Failed::new("Downloads go through the daemon, and it is not running.").mend(
+                    "Start it with `nearfar serve` in another terminal, or fetch the file yourself \
+                     and `nearfar model add FILE`.",
+                ),
+                false => failed,
+            }
+            })?;
+        while let Some(line) = reply.next_line().await? {
+            match read_line(line)? {
+                PullLine::Progress { have, total } => meter.at(have, total),
+                PullLine::Fetched { .. } => meter.say("fetched; checking it"),
+                PullLine::Installed { model } => return Ok(*model),
+                PullLine::Failed { message, retryable } => {
+                    let failed = Failed::new(style::safe(&message));
+                    return Err(match retryable {
+                        true => failed.mend("Try again: it goes on from where it stopped."),
+                        false => failed,
+                    });
+                }
+            }
+        }
+        Err(Failed::new("The daemon ended the download without a word.").mend("See its log."))
+    });
+    meter.end();
+    result
+}
+
+fn read_line(line: Value) -> Result<PullLine, Failed> {
+    if let Some(failed) = super::client::error_of(&line) {
+        return Err(failed);
+    }
+    serde_json::from_value(line)
+        .map_err(|_| Failed::new("The daemon's answer is not understood: is it another version?"))
+}
+
+/// The daemon looks at the store again; without one there is nothing to tell.
+fn tell_daemon(state_dir: &Path) {
+    let _ = block_on(async {
+        Client::control(state_dir)
+            .post("/admin/v1/models/rescan", &json!({}))
+            .await
+    });
+}
+
+fn verify(
+    store: &ModelStore,
+    state_dir: &Path,
+    name: Option<&str>,
+    json: bool,
+) -> Result<(), Failed> {
+    if name == Some(EMBEDDED) {
+        return Ok(style::print(
+            "concierge is part of nearfar's own file; nothing to verify\n",
+        )?);
+    }
+    let mut meter: Option<(String, Meter)> = None;
+    let findings = store.verify(name, &mut |name: &str, at: Progress| {
+        if meter.as_ref().is_none_or(|(of, _)| of != name) {
+            if let Some((_, old)) = meter.take() {
+                old.end();
+            }
+            meter = Some((
+                name.to_owned(),
+                Meter::new(json, &format!("hashing {name}")),
+            ));
+        }
+        if let Some((_, meter)) = &mut meter {
+            meter.at(at.done, Some(at.total));
+        }
+    })?;
+    if let Some((_, meter)) = meter {
+        meter.end();
+    }
+    if findings
+        .iter()
+        .any(|finding| finding.verdict == Verdict::Touched)
+    {
+        tell_daemon(state_dir);
+    }
+    let broken = findings
+        .iter()
+        .filter(|finding| !finding.verdict.is_good())
+        .count();
+    if json {
+        show::print_json(&findings)?;
+    } else {
+        let rows = findings
+            .iter()
+            .map(|finding| {
+                let (state, why) = match &finding.verdict {
+                    Verdict::Good => ("good", String::new()),
+                    Verdict::Touched => ("good", "touched, content unchanged".to_owned()),
+                    Verdict::Changed { found } => ("BROKEN", format!("its SHA-256 is now {found}")),
+                    Verdict::Unreadable { reason } => ("BROKEN", reason.clone()),
+                };
+                vec![finding.name.clone(), state.to_owned(), why]
+            })
+            .collect();
+        style::print(&style::table(&["NAME", "STATE", ""], rows, &[]))?;
+    }
+    match broken {
+        0 => Ok(()),
+        _ if json => Err(Failed::silent()),
+        _ => Err(
+            Failed::new(format!("{broken} of {} are broken.", findings.len()))
+                .mend("Remove them with `nearfar model rm NAME` and add them again."),
+        ),
+    }
+}
+
+/// Other programs' folders of models.
+fn caches() -> Caches {
+    let env = |name: &str| {
+        std::env::var_os(name)
+            .filter(|v| !v.is_empty())
+            .map(PathBuf::from)
+    };
+    let home = env("HOME");
+    let in_home = |rest: &str| home.as_ref().map(|home| home.join(rest));
+    // Ollama's own service keeps its models under its own user's home.
+    let ollama = match env("OLLAMA_MODELS") {
+        Some(folder) => vec![folder],
+        None => in_home(".ollama/models")
+            .into_iter()
+            .chain(
+                ["/usr/share/ollama/.ollama/models", "/var/lib/ollama/models"].map(PathBuf::from),
+            )
+            .collect(),
+    };
+    let hugging_face = env("HF_HUB_CACHE")
+        .or_else(|| env("HF_HOME").map(|folder| folder.join("hub")))
+        .or_else(|| env("XDG_CACHE_HOME").map(|folder| folder.join("huggingface/hub")))
+        .or_else(|| in_home(".cache/huggingface/hub"));
+    Caches {
+        ollama,
+        hugging_face: hugging_face.into_iter().collect(),
+    }
+}
