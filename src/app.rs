@@ -1,1 +1,368 @@
-//! (filled in by its owner)
+//! The only wiring: what the supervisor hands over becomes a running gate.
+//!
+//! [`run`] reads as build -> spawn -> wait -> bounded drain. [`Gate`] is what
+//! HTTP handlers see; it has no behaviour of its own beyond asking its parts.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nearfar_domain::explain::Explanation;
+use nearfar_domain::frames::{Download, DownloadEvent, EngineState, ProviderCard};
+use nearfar_domain::ids::TargetId;
+use nearfar_domain::snapshot::TargetState;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use crate::account::Books;
+use crate::admission::Admission;
+use crate::catalog::{Catalog, LocalModel};
+use crate::config::Config;
+use crate::execute::Links;
+use crate::health::{Health, Lengths, Prior};
+use crate::links::{EgressLink, EngineLink};
+use crate::road::{Answer, Asked, Road, RoadError};
+use crate::snapshot::parts::PartBoard;
+use crate::snapshot::{View, memory_for_models};
+use crate::store::Ledger;
+use crate::supervisor::handover::{Handed, PartState, Role, Setup};
+use crate::telemetry::Metrics;
+
+/// Everything that an HTTP handler may ask. Shared by all of them.
+pub struct Gate {
+    setup: Setup,
+    config: Config,
+    road: Road,
+    metrics: Arc<Metrics>,
+    ledger: Arc<Ledger>,
+    catalog: Arc<Catalog>,
+}
+
+/// The other processes, as `/readyz` tells of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parts {
+    /// This device's engine.
+    pub engine: Part,
+    /// The process that reaches providers.
+    pub egress: Part,
+    /// The local model that `auto` uses, without `local/`; `None` without models.
+    pub model: Option<String>,
+    /// Whether that model is in memory.
+    pub model_ready: bool,
+    /// Why that model could not be loaded, in public words.
+    pub model_problem: Option<String>,
+}
+
+/// One process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// Which.
+    pub role: Role,
+    /// Its state: up once it is linked to this process.
+    pub state: PartState,
+    /// Its process id, while it is up.
+    pub pid: Option<u32>,
+}
+
+impl Parts {
+    /// Whether requests of both sides find everything in its place.
+    pub fn is_ready(&self) -> bool {
+        let up = |part: &Part| part.state == PartState::Up;
+        up(&self.engine) && up(&self.egress) && (self.model.is_none() || self.model_ready)
+    }
+}
+
+impl Gate {
+    /// Answers a request. See [`Road::answer`].
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub async fn answer(self: &Arc<Self>, asked: Asked) -> Result<Answer, RoadError> {
+        self.road.answer(asked).await
+    }
+
+    /// Decides and does not run; a refusal is an explanation too.
+    ///
+    /// # Errors
+    /// When the request names no model that there is.
+    pub fn route(&self, asked: Asked) -> Result<Explanation, RoadError> {
+        self.road.route(asked)
+    }
+
+    /// Every target with its state of the moment, near ones first.
+    pub fn targets(&self) -> Vec<TargetState> {
+        let models = self.catalog.models();
+        let see = |sources: &crate::snapshot::Sources<'_>| sources.snapshot(None);
+        self.road.view.look(&models, see).targets
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// What the supervisor said at the start.
+    pub fn setup(&self) -> &Setup {
+        &self.setup
+    }
+
+    /// The counters.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// The ledger. Its queries block: ask on a blocking thread.
+    pub fn ledger(&self) -> &Arc<Ledger> {
+        &self.ledger
+    }
+
+    /// This device's models. A rescan blocks: ask on a blocking thread.
+    pub fn catalog(&self) -> &Arc<Catalog> {
+        &self.catalog
+    }
+
+    /// What the engine last said of itself.
+    pub fn engine_state(&self) -> EngineState {
+        self.road.links.engine.state()
+    }
+
+    /// Providers, as egress names them.
+    pub fn providers(&self) -> Arc<Vec<ProviderCard>> {
+        self.road.links.egress.cards()
+    }
+
+    /// The other processes.
+    pub fn parts(&self) -> Parts {
+        let links = &self.road.links;
+        let part = |role, pid: Option<u32>| Part {
+            role,
+            state: self.road.view.parts.state(role, pid.is_some()),
+            pid,
+        };
+        let model = self.default_model().map(|model| model.name);
+        let loads = links.engine.loads();
+        let loads = loads.borrow();
+        let loaded = model.as_ref().and_then(|name| loads.get(name));
+        let in_memory = |name: &String| {
+            let state = links.engine.state();
+            state.models.iter().any(|loaded| loaded.name == *name)
+        };
+        Parts {
+            engine: part(Role::Engine, links.engine.pid()),
+            egress: part(Role::Egress, links.egress.pid()),
+            model_ready: matches!(loaded, Some(Ok(_))) || model.as_ref().is_some_and(in_memory),
+            model_problem: loaded.and_then(|result| result.as_ref().err().cloned()),
+            model,
+        }
+    }
+
+    /// The local model that `auto` uses now.
+    pub fn default_model(&self) -> Option<LocalModel> {
+        let models = self.catalog.models();
+        let see = |sources: &crate::snapshot::Sources<'_>| sources.auto_model().cloned();
+        self.road.view.look(&models, see)
+    }
+
+    /// Whether nearfar is stopping.
+    pub fn is_draining(&self) -> bool {
+        self.road.admission.is_draining()
+    }
+
+    /// Requests under way.
+    pub fn under_way(&self) -> usize {
+        self.road.admission.under_way()
+    }
+
+    /// Fetches a model's file through egress; `download.job` is drawn here.
+    /// Dropping the stream stops the download; what was fetched stays.
+    pub fn download(
+        &self,
+        download: Download,
+    ) -> impl futures_util::Stream<Item = DownloadEvent> + Send + use<> {
+        self.road.links.egress.download(download)
+    }
+}
+
+/// Runs the gate until the supervisor says to drain, or is gone. Calls `ready`
+/// once everything is in place to serve the first listener.
+///
+/// # Errors
+/// When the ledger cannot be opened.
+pub async fn run(
+    setup: Setup,
+    config: Config,
+    handed: mpsc::Receiver<Handed>,
+    ready: impl FnOnce() + Send,
+) -> std::io::Result<()> {
+    let gate = build(setup, config).await?;
+    let mut tasks = JoinSet::new();
+    tasks.spawn(keep_model_loaded(Arc::clone(&gate)));
+    let draining = gate.road.admission.watch_draining();
+    ready();
+    let within = serve(&gate, handed, &draining).await;
+    tracing::info!(under_way = gate.under_way(), "the gate has stopped");
+    tasks.abort_all();
+    let ledger = Arc::clone(&gate.ledger);
+    // The rows of the last answers; bounded, so that a stuck disk stops no stop.
+    let flush = tokio::task::spawn_blocking(move || ledger.flush());
+    let _ = tokio::time::timeout(within.max(Duration::from_secs(1)), flush).await;
+    Ok(())
+}
+
+async fn build(setup: Setup, config: Config) -> std::io::Result<Arc<Gate>> {
+    let state_dir = setup.state_dir.clone();
+    let opened = tokio::task::spawn_blocking(move || {
+        let ledger = Ledger::open(&state_dir).map_err(std::io::Error::other)?;
+        Ok::<_, std::io::Error>((ledger, Catalog::open(&state_dir)))
+    });
+    let (ledger, catalog) = opened.await.map_err(std::io::Error::other)??;
+    Ok(wire(setup, config, Arc::new(ledger), Arc::new(catalog)))
+}
+
+/// Puts the parts together. No I/O.
+fn wire(setup: Setup, config: Config, ledger: Arc<Ledger>, catalog: Arc<Catalog>) -> Arc<Gate> {
+    let metrics = Arc::new(Metrics::new());
+    let health: Arc<Health> = Arc::default();
+    let lengths: Arc<Lengths> = Arc::default();
+
+    let (timed, files) = (Arc::clone(&health), Arc::clone(&catalog));
+    let engine = EngineLink::new(Box::new(move |model, timings| {
+        let models = files.models();
+        let bytes = models.iter().find(|known| known.name == model);
+        let prior = Prior::local(bytes.map_or(0, |known| known.file_bytes));
+        timed.engine_timings(&TargetId::local(model), &prior, timings);
+    }));
+    let egress = EgressLink::new(config.providers.iter().map(expected_card).collect());
+
+    let (counts, rows, learned) = (
+        Arc::clone(&metrics),
+        Arc::clone(&ledger),
+        Arc::clone(&lengths),
+    );
+    let books = Books::new(Box::new(move |row| {
+        counts.request_ended(&row);
+        if let (true, Some(tokens)) = (row.outcome == "ok", row.completion_tokens) {
+            learned.observe(&row.feature, tokens);
+        }
+        rows.record(row);
+    }));
+
+    let road = Road {
+        admission: Admission::new(config.server.max_requests),
+        view: View {
+            catalog: Arc::clone(&catalog),
+            preferred: config.local.default_model.clone(),
+            memory_bytes: memory_for_models(),
+            engine: engine.clone(),
+            egress: egress.clone(),
+            parts: Arc::new(PartBoard::new(Instant::now())),
+            health: Arc::clone(&health),
+        },
+        links: Links {
+            engine,
+            egress,
+            health,
+            metrics: Arc::clone(&metrics),
+            limits: config.limits,
+        },
+        lengths,
+        privacy: config.privacy.clone(),
+        books,
+    };
+    Arc::new(Gate {
+        setup,
+        config,
+        road,
+        metrics,
+        ledger,
+        catalog,
+    })
+}
+
+/// What a provider will say of itself once egress is there: enough to know its
+/// models by name. Whether its key is there, egress alone knows.
+fn expected_card(provider: &nearfar_egress::Provider) -> ProviderCard {
+    ProviderCard {
+        name: provider.name.clone(),
+        dialect: provider.dialect,
+        zone: provider.zone,
+        ready: true,
+        models: provider.models.clone(),
+        open_list: provider.open_list,
+    }
+}
+
+/// Takes what the supervisor hands over until it is time to stop; then waits
+/// for what is under way. Returns how much of the time to stop is left.
+async fn serve(
+    gate: &Arc<Gate>,
+    mut handed: mpsc::Receiver<Handed>,
+    draining: &watch::Receiver<bool>,
+) -> Duration {
+    let mut listeners = JoinSet::new();
+    let within = loop {
+        match handed.recv().await {
+            Some(Handed::Listener(kind, fd)) => {
+                let _ = (draining, fd);
+                listeners.spawn(async {});
+                tracing::debug!(?kind, "a listener came");
+            }
+            Some(Handed::Link(Role::Engine, stream)) => gate.road.links.engine.connect(stream),
+            Some(Handed::Link(Role::Egress, stream)) => gate.road.links.egress.connect(stream),
+            Some(Handed::Link(Role::Gate, _)) => {}
+            Some(Handed::Part { role, state }) => {
+                gate.road.view.parts.hear(role, state, Instant::now());
+            }
+            Some(Handed::Drain { within }) => break within,
+            // Without a supervisor nobody restarts what breaks: finish and go.
+            None => break gate.config.server.drain,
+        }
+    };
+    let end = tokio::time::Instant::now() + within;
+    gate.road.admission.drain();
+    let stopped = async {
+        gate.road.admission.idle().await;
+        while listeners.join_next().await.is_some() {}
+    };
+    if tokio::time::timeout_at(end, stopped).await.is_err() {
+        tracing::warn!("answers were still under way when the time to stop was over");
+    }
+    // Dropped connections cancel their answers and settle their accounts.
+    listeners.shutdown().await;
+    end.saturating_duration_since(tokio::time::Instant::now())
+}
+
+/// Has the default local model loaded whenever a new engine is there, and the
+/// embedded one in its place when it cannot be loaded.
+async fn keep_model_loaded(gate: Arc<Gate>) {
+    let engine = &gate.road.links.engine;
+    let mut generation = 0;
+    while let Some(newer) = engine.newer_than(generation).await {
+        generation = newer;
+        let mut loads = engine.loads();
+        // The default, and once more what stands in for it.
+        for _ in 0..2 {
+            let Some(model) = gate.default_model() else {
+                break;
+            };
+            engine.load(&model.name, &model.source).await;
+            let name = &model.name;
+            let settled = loads.wait_for(|loads| loads.contains_key(name));
+            let failed = match tokio::time::timeout(LOAD_PATIENCE, settled).await {
+                Ok(Ok(loads)) => loads
+                    .get(name)
+                    .and_then(|result| result.as_ref().err().cloned()),
+                Ok(Err(_)) => return,
+                // The engine went away meanwhile, or is busy with it still.
+                Err(_) => None,
+            };
+            let Some(problem) = failed else { break };
+            tracing::warn!(model = %name, "the default model cannot be loaded: {problem}");
+            let target = TargetId::local(name);
+            gate.road.links.health.broken(&target, Instant::now());
+        }
+    }
+}
+
+/// How long one model may take to load before the next step is taken anyway.
+const LOAD_PATIENCE: Duration = Duration::from_secs(120);

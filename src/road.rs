@@ -1,11 +1,203 @@
 //! The path of a request, in one screen. READ FIRST.
+//!
+//! admission -> classify -> facts -> decide -> record -> execute. The fronts
+//! decode into [`Asked`] before and encode from [`Answer`] after.
+
+mod decision_id;
+mod facts;
+mod names;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use nearfar_domain::chat::Chat;
 use nearfar_domain::events::{Event, Failure};
-use nearfar_domain::explain::{Ability, Explanation, Reason};
+use nearfar_domain::explain::{Ability, Explanation, Reason, Verdict};
 use nearfar_domain::ids::{DecisionId, TargetId};
-use nearfar_domain::privacy::{Say, Zone};
-use nearfar_domain::route::Side;
+use nearfar_domain::privacy::{Classified, Say, Zone, classify};
+use nearfar_domain::route::{self, Facts, Side};
+use nearfar_domain::snapshot::Snapshot;
+
+use crate::account::{Account, Books};
+use crate::admission::{Admission, DEFAULT_TENANT, TurnedAway};
+use crate::catalog::LocalModel;
+use crate::config::Privacy;
+use crate::execute::{self, Errand, Links};
+use crate::health::Lengths;
+use crate::snapshot::View;
+use crate::store::Row;
+
+/// What the path leads over. One for the life of the process.
+pub struct Road {
+    /// The door.
+    pub admission: Admission,
+    /// What the decision may see.
+    pub view: View,
+    /// What legs run on.
+    pub links: Links,
+    /// How long answers are, per feature.
+    pub lengths: Arc<Lengths>,
+    /// Ceilings of the device's owner.
+    pub privacy: Privacy,
+    /// Where each request is settled.
+    pub books: Books,
+}
+
+/// A request up to its decision.
+struct Considered {
+    request: Classified,
+    facts: Facts,
+    snapshot: Snapshot,
+    models: Arc<Vec<LocalModel>>,
+}
+
+impl Road {
+    /// Answers a request.
+    ///
+    /// # Errors
+    /// Why there is no answer. The request is settled in every case, also when
+    /// this future is dropped.
+    pub async fn answer(&self, asked: Asked) -> Result<Answer, RoadError> {
+        let arrived = Instant::now();
+        let id = decision_id::draw();
+        let mut account = self.books.open(opening_row(&asked, id), arrived);
+
+        let ticket = self.admission.admit().map_err(|turned| {
+            account.refused(turned.as_str());
+            RoadError::from(turned)
+        })?;
+
+        let (deadline_ms, ttft_ms) = (asked.deadline_ms, asked.ttft_ms);
+        let considered = self.consider(asked, id);
+        let Considered {
+            request,
+            facts,
+            snapshot,
+            models,
+        } = considered.inspect_err(|_| account.refused("no_such_model"))?;
+        account.classified(request.ceiling());
+
+        let decided = route::decide(request, &facts, &snapshot);
+        let decision = decided.map_err(|refused| self.refuse(&mut account, refused))?;
+        let Verdict::Go(reason) = decision.explanation.verdict else {
+            return Err(self.refuse(&mut account, decision.explanation));
+        };
+        self.record(&mut account, &decision.explanation);
+
+        let errand = Errand {
+            plan: decision.plan,
+            snapshot,
+            models,
+            prompt_tokens: facts.prompt_tokens,
+            arrived,
+            deadline_ms,
+            ttft_ms,
+            account,
+            ticket,
+        };
+        match execute::begin(&self.links, errand).await {
+            Ok(begun) => Ok(Answer {
+                decision: id,
+                target: begun.target,
+                zone: begun.zone,
+                reason,
+                attempt: begun.attempt,
+                events: begun.events,
+            }),
+            Err(failed) => Err(RoadError::Failed {
+                decision: id,
+                target: failed.target,
+                failure: failed.failure,
+            }),
+        }
+    }
+
+    /// Decides and does not run. A refusal is an explanation too.
+    ///
+    /// # Errors
+    /// When the request names no model that there is.
+    pub fn route(&self, asked: Asked) -> Result<Explanation, RoadError> {
+        let considered = self.consider(asked, decision_id::draw())?;
+        let Considered {
+            request,
+            facts,
+            snapshot,
+            ..
+        } = considered;
+        let decided = route::decide(request, &facts, &snapshot);
+        let explanation = decided.map_or_else(|refused| refused, |decision| decision.explanation);
+        self.links.metrics.decided(explanation.verdict);
+        Ok(explanation)
+    }
+
+    /// Everything up to the decision: which model, how far, how large.
+    fn consider(&self, asked: Asked, id: DecisionId) -> Result<Considered, RoadError> {
+        let models = self.view.models();
+        let (model, snapshot) = names::resolve(&self.view, &models, &asked)?;
+        let expected = self
+            .lengths
+            .expected(asked.feature.as_deref().unwrap_or(""));
+        let facts = facts::facts(&asked, id, model, expected);
+        let says = facts::says(&self.privacy, &asked);
+        // The one place where the line is drawn.
+        let request = classify(asked.chat, &says);
+        Ok(Considered {
+            request,
+            facts,
+            snapshot,
+            models,
+        })
+    }
+
+    fn record(&self, account: &mut Account, explanation: &Explanation) {
+        self.links.metrics.decided(explanation.verdict);
+        if let Verdict::Go(reason) = explanation.verdict {
+            account.decided(reason.as_str());
+        }
+    }
+
+    fn refuse(&self, account: &mut Account, explanation: Explanation) -> RoadError {
+        self.links.metrics.decided(explanation.verdict);
+        if let Verdict::Refuse(refusal) = explanation.verdict {
+            account.refused(refusal.as_str());
+        }
+        RoadError::Refused(Box::new(explanation))
+    }
+}
+
+/// What is known of a request before anything was decided.
+fn opening_row(asked: &Asked, id: DecisionId) -> Row {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
+    let time_ms = since_1970.map_or(0, |time| i64::try_from(time.as_millis()).unwrap_or(0));
+    Row {
+        time_ms,
+        decision: id.to_string(),
+        tenant: DEFAULT_TENANT.to_owned(),
+        feature: asked.feature.clone().unwrap_or_default(),
+        prompt_version: asked.prompt_version.clone().unwrap_or_default(),
+        conversation: asked.conversation.clone().unwrap_or_default(),
+        endpoint: asked.endpoint.to_owned(),
+        model: asked.model.clone(),
+        target: String::new(),
+        zone: String::new(),
+        ceiling: String::new(),
+        ceiling_source: String::new(),
+        reason: String::new(),
+        outcome: String::new(),
+        failure: String::new(),
+        attempts: 0,
+        prompt_tokens: None,
+        cached_prompt_tokens: None,
+        completion_tokens: None,
+        reasoning_tokens: None,
+        cost_micro: None,
+        ttft_ms: None,
+        duration_ms: 0.0,
+        stream: asked.stream,
+    }
+}
 
 /// A request as a front dialect decoded it, whatever the dialect was.
 pub struct Asked {
@@ -84,4 +276,13 @@ pub enum RoadError {
         /// What it said.
         failure: Failure,
     },
+}
+
+impl From<TurnedAway> for RoadError {
+    fn from(turned: TurnedAway) -> Self {
+        match turned {
+            TurnedAway::Busy { limit } => RoadError::Busy { limit },
+            TurnedAway::Draining => RoadError::Draining,
+        }
+    }
 }

@@ -1,1 +1,93 @@
-//! (filled in by its owner)
+//! Runs a decision: walks its legs until one answers, then passes that answer on.
+//!
+//! In reading order: [`leg`] starts one attempt on its own link with its own
+//! proof, [`patience`] says how long an attempt may take to its first token,
+//! [`begin`] goes from leg to leg until a first visible event is there, and
+//! [`flow`] is the rest of the answer.
+//!
+//! What is not here: which legs there are. They were frozen by the decision;
+//! nothing here can add one.
+
+mod begin;
+mod flow;
+mod leg;
+mod patience;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use nearfar_domain::events::{Event, Failure};
+use nearfar_domain::frames::TimeLimits;
+use nearfar_domain::ids::TargetId;
+use nearfar_domain::privacy::Zone;
+use nearfar_domain::route::Plan;
+use nearfar_domain::snapshot::Snapshot;
+
+use crate::account::Account;
+use crate::admission::Ticket;
+use crate::catalog::LocalModel;
+use crate::health::Health;
+use crate::links::{EgressLink, EngineLink};
+use crate::telemetry::Metrics;
+
+pub(crate) use begin::begin;
+
+/// What legs run on.
+#[derive(Clone)]
+pub struct Links {
+    /// To this device's engine.
+    pub engine: EngineLink,
+    /// To egress.
+    pub egress: EgressLink,
+    /// Told how each attempt went.
+    pub health: Arc<Health>,
+    /// Told of each leg that failed.
+    pub metrics: Arc<Metrics>,
+    /// Hard time limits. A request's deadline orders legs; these end them.
+    pub limits: TimeLimits,
+}
+
+/// One decision to be run.
+pub(crate) struct Errand {
+    /// The request and its legs.
+    pub(crate) plan: Plan,
+    /// What the decision saw.
+    pub(crate) snapshot: Snapshot,
+    /// Models of this device at that moment.
+    pub(crate) models: Arc<Vec<LocalModel>>,
+    /// Estimated tokens of the prompt.
+    pub(crate) prompt_tokens: u32,
+    /// When the request arrived.
+    pub(crate) arrived: Instant,
+    /// Whole answer within, in milliseconds.
+    pub(crate) deadline_ms: Option<f64>,
+    /// First token within, in milliseconds.
+    pub(crate) ttft_ms: Option<f64>,
+    /// Settled when the answer ends or nobody wants it any more.
+    pub(crate) account: Account,
+    /// The place that the request takes.
+    pub(crate) ticket: Ticket,
+}
+
+/// Events of one answer.
+pub(crate) type Events = std::pin::Pin<Box<dyn futures_util::Stream<Item = Event> + Send>>;
+
+/// An answer that has begun.
+pub(crate) struct Begun {
+    /// Who answers.
+    pub(crate) target: TargetId,
+    /// Where.
+    pub(crate) zone: Zone,
+    /// 1 for the first attempt.
+    pub(crate) attempt: u32,
+    /// From the first visible event on.
+    pub(crate) events: Events,
+}
+
+/// Every leg failed.
+pub(crate) struct AllFailed {
+    /// The last one.
+    pub(crate) target: TargetId,
+    /// What it said.
+    pub(crate) failure: Failure,
+}

@@ -1,0 +1,206 @@
+//! From leg to leg until a first visible event is there. Until then nothing
+//! was shown, and a failed leg hands over unseen.
+
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use nearfar_domain::events::{Event, Failure, FailureKind, FinishReason};
+use nearfar_domain::ids::TargetId;
+use nearfar_domain::target::Place;
+use tokio::time::timeout_at;
+
+use super::flow::{self, Flow};
+use super::leg::{self, Brief};
+use super::patience::{self, Until, Wish};
+use super::{AllFailed, Begun, Errand, Links};
+use crate::health::{Prior, Trial};
+use crate::links::JobStream;
+
+/// An attempt whose first visible event is there.
+pub(super) struct Running {
+    pub(super) target: TargetId,
+    pub(super) first: Event,
+    pub(super) job: JobStream<Event>,
+    pub(super) generation: u64,
+    pub(super) trial: Trial,
+    pub(super) first_at: Instant,
+}
+
+/// Walks the legs. On the way out, either the answer owns the account and
+/// settles it, or it is settled as failed.
+pub(crate) async fn begin(links: &Links, mut errand: Errand) -> Result<Begun, AllFailed> {
+    let legs = leg::count(&errand.plan);
+    let mut index = 0;
+    let mut attempt = 0;
+    let mut retried = false;
+    loop {
+        let Some(brief) = leg::brief(&errand.plan, index) else {
+            // Legs are never empty and the index stays below their number.
+            errand.account.failed(FailureKind::Internal);
+            return Err(AllFailed {
+                target: TargetId::local(""),
+                failure: Failure::new(FailureKind::Internal, "The decision has no leg."),
+            });
+        };
+        attempt += 1;
+        errand
+            .account
+            .attempt(&brief.target, brief.zone, brief.price);
+        let last = index + 1 == legs;
+        let failure = match attempt_leg(links, &errand, index, &brief, !last).await {
+            Ok(running) => {
+                errand.account.first_piece();
+                let events = flow::events(Flow::new(links, running, errand.account, errand.ticket));
+                return Ok(Begun {
+                    target: brief.target,
+                    zone: brief.zone,
+                    attempt,
+                    events,
+                });
+            }
+            Err(failure) => failure,
+        };
+        links.metrics.leg_failed(&brief.target, failure.kind);
+        let crashed_here = failure.kind == FailureKind::Crashed && brief.target.is_local();
+        if last && crashed_here && !retried {
+            // Nothing was shown and nobody else may answer: the restarted
+            // engine gets the request once more.
+            retried = true;
+        } else if last || !failure.kind.another_leg_may_help() {
+            errand.account.failed(failure.kind);
+            let target = brief.target;
+            return Err(AllFailed { target, failure });
+        } else {
+            index += 1;
+        }
+    }
+}
+
+/// One attempt up to its first visible event.
+async fn attempt_leg(
+    links: &Links,
+    errand: &Errand,
+    index: usize,
+    brief: &Brief,
+    another_leg: bool,
+) -> Result<Running, Failure> {
+    let began = Instant::now();
+    let local = brief.target.is_local();
+    let wish = Wish {
+        deadline_ms: errand.deadline_ms,
+        ttft_ms: errand.ttft_ms,
+        elapsed_ms: errand.arrived.elapsed().as_secs_f64() * 1e3,
+    };
+    let until = patience::for_first_token(wish, &brief.forecast, &links.limits, local, another_leg);
+    let (Until::Wish(wait) | Until::Limit(wait)) = until;
+    let (prior, waited_ms) = expectations(errand, brief);
+    let trial = links.health.begin(&brief.target, prior, began);
+    let restart = patience::for_restart(another_leg);
+    let started = leg::start(links, &errand.plan, &errand.models, index, restart).await;
+    let (mut job, generation) = match started {
+        Ok(started) => started,
+        Err(failure) => {
+            // The process is not there; that is known, and not the target's fault.
+            return Err(failure);
+        }
+    };
+    let limit = tokio::time::Instant::from_std(began) + wait;
+    let failure = loop {
+        let event = match timeout_at(limit, job.next()).await {
+            Ok(Some(event)) => event,
+            Ok(None) => break crate::links::lost(),
+            Err(_) => break too_late(until),
+        };
+        match event {
+            Event::Failed(failure) => break failure,
+            Event::Finished { reason, usage } => {
+                if !local && is_fault(reason) {
+                    break empty_answer();
+                }
+                let first = Event::Finished { reason, usage };
+                return Ok(running(brief, first, job, generation, trial));
+            }
+            event if is_shown(&event) => {
+                let first_at = began.elapsed();
+                trial.first_token(errand.prompt_tokens, waited_ms, first_at);
+                return Ok(running(brief, event, job, generation, trial));
+            }
+            _ => {}
+        }
+    };
+    if failure.kind == FailureKind::TimedOut && matches!(until, Until::Wish(_)) {
+        // Late for this request, not out of order: it is slower than was
+        // thought, and that is learned. The trial ends without a verdict.
+        trial.first_token(errand.prompt_tokens, waited_ms, began.elapsed());
+    } else {
+        let retry_after = failure.retry_after_ms.map(Duration::from_millis);
+        let generation = Some(generation);
+        trial.failed(failure.kind, generation, retry_after, Instant::now());
+    }
+    Err(failure)
+}
+
+fn running(
+    brief: &Brief,
+    first: Event,
+    job: JobStream<Event>,
+    generation: u64,
+    trial: Trial,
+) -> Running {
+    Running {
+        target: brief.target.clone(),
+        first,
+        job,
+        generation,
+        trial,
+        first_at: Instant::now(),
+    }
+}
+
+/// What was assumed of the target, and the waiting that was expected.
+fn expectations(errand: &Errand, brief: &Brief) -> (Prior, f64) {
+    let state = errand
+        .snapshot
+        .targets
+        .iter()
+        .find(|state| state.target.id == brief.target);
+    let waited_ms = state.map_or(0.0, |state| state.wait_ms);
+    let prior = match state.map(|state| state.target.place) {
+        Some(Place::Remote { zone, .. }) => Prior::remote(zone),
+        _ => {
+            let name = brief.target.model();
+            let model = errand.models.iter().find(|model| model.name == name);
+            Prior::local(model.map_or(0, |model| model.file_bytes))
+        }
+    };
+    (prior, waited_ms)
+}
+
+/// Whether a client would see it. Some providers open with an empty piece.
+fn is_shown(event: &Event) -> bool {
+    match event {
+        Event::Content(text) | Event::Reasoning(text) => !text.is_empty(),
+        event => event.is_visible(),
+    }
+}
+
+/// An answer of nothing is a fault when the provider says that it is done. It
+/// may be right when a limit or a filter left nothing.
+fn is_fault(reason: FinishReason) -> bool {
+    matches!(reason, FinishReason::Stop | FinishReason::ToolCalls)
+}
+
+fn empty_answer() -> Failure {
+    Failure::new(
+        FailureKind::Malformed,
+        "The provider ended its answer without saying anything.",
+    )
+}
+
+fn too_late(until: Until) -> Failure {
+    let message = match until {
+        Until::Wish(_) => "The first token did not come within what the deadline left.",
+        Until::Limit(_) => "The first token did not come within the time limit.",
+    };
+    Failure::new(FailureKind::TimedOut, message)
+}

@@ -1,0 +1,130 @@
+//! Starts one attempt. A confined request has local legs only; a remote leg
+//! takes the clearance of a portable one. The two links share no interface.
+
+use std::time::Duration;
+
+use nearfar_domain::events::{Event, Failure, FailureKind};
+use nearfar_domain::explain::Forecast;
+use nearfar_domain::frames::{EgressJob, EngineJob, ModelSource};
+use nearfar_domain::ids::TargetId;
+use nearfar_domain::price::Price;
+use nearfar_domain::privacy::{Portable, Zone};
+use nearfar_domain::route::{Leg, LocalLeg, Plan, RemoteLeg};
+
+use super::Links;
+use crate::catalog::LocalModel;
+use crate::links::JobStream;
+
+/// A leg's particulars, whichever side it is on.
+#[derive(Clone, Debug)]
+pub(super) struct Brief {
+    pub(super) target: TargetId,
+    pub(super) zone: Zone,
+    pub(super) price: Option<Price>,
+    pub(super) forecast: Forecast,
+}
+
+/// How many legs the plan has.
+pub(super) fn count(plan: &Plan) -> usize {
+    match plan {
+        Plan::Confined { legs, .. } => legs.len(),
+        Plan::Portable { legs, .. } => legs.len(),
+    }
+}
+
+/// The particulars of the plan's leg at `index`.
+pub(super) fn brief(plan: &Plan, index: usize) -> Option<Brief> {
+    match plan {
+        Plan::Confined { legs, .. } => legs.iter().nth(index).map(of_local),
+        Plan::Portable { legs, .. } => legs.iter().nth(index).map(|leg| match leg {
+            Leg::Local(leg) => of_local(leg),
+            Leg::Remote(leg) => Brief {
+                target: leg.target().clone(),
+                zone: leg.zone(),
+                price: leg.price(),
+                forecast: *leg.forecast(),
+            },
+        }),
+    }
+}
+
+fn of_local(leg: &LocalLeg) -> Brief {
+    Brief {
+        target: leg.target().clone(),
+        zone: Zone::Device,
+        price: Some(Price::FREE),
+        forecast: *leg.forecast(),
+    }
+}
+
+/// Starts the plan's leg at `index`. Waits up to `patience` for the engine, if
+/// it is the engine's and is being restarted. Returns the answer's events and
+/// the number of the link that they come over.
+pub(super) async fn start(
+    links: &Links,
+    plan: &Plan,
+    models: &[LocalModel],
+    index: usize,
+    patience: Duration,
+) -> Result<(JobStream<Event>, u64), Failure> {
+    match plan {
+        Plan::Confined { request, legs } => {
+            let leg = legs.iter().nth(index).ok_or_else(no_leg)?;
+            let (model, source) = source_of(models, leg)?;
+            links
+                .engine
+                .run(patience, |job| {
+                    EngineJob::confined(job, model, source, request)
+                })
+                .await
+        }
+        Plan::Portable { request, legs } => match legs.iter().nth(index).ok_or_else(no_leg)? {
+            Leg::Local(leg) => {
+                let (model, source) = source_of(models, leg)?;
+                links
+                    .engine
+                    .run(patience, |job| {
+                        EngineJob::portable(job, model, source, request)
+                    })
+                    .await
+            }
+            Leg::Remote(leg) => start_remote(links, request, leg).await,
+        },
+    }
+}
+
+async fn start_remote(
+    links: &Links,
+    request: &Portable,
+    leg: &RemoteLeg,
+) -> Result<(JobStream<Event>, u64), Failure> {
+    // The decision drew no leg beyond the ceiling; the wall checks once more.
+    let cleared = request
+        .clear(leg)
+        .map_err(|withheld| Failure::new(FailureKind::Internal, withheld.to_string()))?;
+    // Always streamed from the provider, so that its first byte is seen and the
+    // next leg can start in time.
+    links
+        .egress
+        .run(|job| EgressJob::new(job, &cleared, true, links.limits))
+        .await
+}
+
+fn source_of<'a>(
+    models: &'a [LocalModel],
+    leg: &LocalLeg,
+) -> Result<(&'a str, ModelSource), Failure> {
+    let name = leg.target().model();
+    let model = models.iter().find(|model| model.name == name);
+    let model = model.ok_or_else(|| {
+        Failure::new(
+            FailureKind::ModelMissing,
+            "The model was removed from this device while the request was under way.",
+        )
+    })?;
+    Ok((&model.name, model.source.clone()))
+}
+
+fn no_leg() -> Failure {
+    Failure::new(FailureKind::Internal, "The decision has no such leg.")
+}
