@@ -9,6 +9,7 @@
 //! and tool calls; [`generate`] runs the loop and [`worker`] serves the gate.
 
 pub mod gguf;
+pub mod model;
 pub mod tokenizer;
 pub mod template;
 pub mod output;

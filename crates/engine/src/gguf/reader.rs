@@ -14,6 +14,8 @@ const MAX_HEADER_BYTES: u64 = 256 << 20;
 const MAX_TENSORS: u64 = 1 << 16;
 const MAX_KEYS: u64 = 1 << 16;
 const MAX_DIMENSIONS: u32 = 4;
+/// The longest arrays are vocabularies and merges, well below a million.
+const MAX_ELEMENTS: u64 = 1 << 23;
 
 /// An open model file: its header in memory, its tensors where they are.
 pub struct Gguf {
@@ -308,6 +310,15 @@ impl Header {
             }
         };
         let data_start = input.at.next_multiple_of(alignment);
+        // Tensors that share bytes would let a small file fill the memory.
+        let total = tensors
+            .values()
+            .try_fold(0u64, |sum, info| sum.checked_add(info.bytes));
+        if total.is_none_or(|total| total > file_bytes) {
+            return Err(LoadError::damaged(
+                "its tensors together are larger than the file",
+            ));
+        }
         for info in tensors.values() {
             let end = data_start
                 .checked_add(info.offset)
@@ -406,14 +417,24 @@ impl<R: Read> Input<R> {
             4..=6 => 4,
             10..=12 => 8,
             8 => 8, // the length of each string
-            9 => return Err(LoadError::key(key, "is an array of arrays, which is not supported")),
-            other => return Err(LoadError::key(key, format!("has elements of the unknown type {other}"))),
+            9 => {
+                return Err(LoadError::key(
+                    key,
+                    "is an array of arrays, which is not supported",
+                ));
+            }
+            other => {
+                return Err(LoadError::key(
+                    key,
+                    format!("has elements of the unknown type {other}"),
+                ));
+            }
         };
         let left = self.end - self.at;
-        if count.checked_mul(width).is_none_or(|bytes| bytes > left) {
+        if count > MAX_ELEMENTS || count.checked_mul(width).is_none_or(|bytes| bytes > left) {
             return Err(LoadError::key(
                 key,
-                format!("claims {count} elements, more than the file holds"),
+                format!("claims {count} elements, more than the file holds or any model needs"),
             ));
         }
         if kind == 8 {
@@ -436,7 +457,9 @@ impl<R: Read> Input<R> {
             6 => Value::Floats(each(&bytes, f32::from_le_bytes)),
             7 => Value::Bools(bytes.iter().map(|b| *b != 0).collect()),
             // A u64 beyond i64 has no meaning in any key that is read.
-            10 => Value::Integers(each(&bytes, |b| i64::try_from(u64::from_le_bytes(b)).unwrap_or(i64::MAX))),
+            10 => Value::Integers(each(&bytes, |b| {
+                i64::try_from(u64::from_le_bytes(b)).unwrap_or(i64::MAX)
+            })),
             11 => Value::Integers(each(&bytes, i64::from_le_bytes)),
             _ => Value::Floats(each(&bytes, |b| f64::from_le_bytes(b) as f32)),
         })
@@ -446,13 +469,19 @@ impl<R: Read> Input<R> {
         let name = self.text()?;
         let dimensions = self.u32()?;
         if dimensions == 0 || dimensions > MAX_DIMENSIONS {
-            return Err(LoadError::tensor(&name, format!("has {dimensions} dimensions")));
+            return Err(LoadError::tensor(
+                &name,
+                format!("has {dimensions} dimensions"),
+            ));
         }
         let mut shape = Vec::with_capacity(dimensions as usize);
         for _ in 0..dimensions {
             let size = self.u64()?;
             if size == 0 || size > 1 << 40 {
-                return Err(LoadError::tensor(&name, format!("has a dimension of {size}")));
+                return Err(LoadError::tensor(
+                    &name,
+                    format!("has a dimension of {size}"),
+                ));
             }
             shape.push(size as usize);
         }
@@ -465,7 +494,11 @@ impl<R: Read> Input<R> {
                 if !shape[0].is_multiple_of(elements) {
                     return Err(LoadError::tensor(
                         &name,
-                        format!("has rows of {} elements, not whole {} blocks", shape[0], dtype.name()),
+                        format!(
+                            "has rows of {} elements, not whole {} blocks",
+                            shape[0],
+                            dtype.name()
+                        ),
                     ));
                 }
                 shape
@@ -488,5 +521,10 @@ impl<R: Read> Input<R> {
 }
 
 fn each<const N: usize, T>(bytes: &[u8], read: impl Fn([u8; N]) -> T) -> Vec<T> {
-    bytes.as_chunks::<N>().0.iter().map(|chunk| read(*chunk)).collect()
+    bytes
+        .as_chunks::<N>()
+        .0
+        .iter()
+        .map(|chunk| read(*chunk))
+        .collect()
 }

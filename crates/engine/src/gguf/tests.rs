@@ -11,12 +11,20 @@ fn small() -> Vec<u8> {
         .set("general.architecture", Value::Text("llama".into()))
         .set("llama.block_count", Value::Unsigned(2))
         .set("llama.rope.freq_base", Value::Float(10000.0))
-        .set("tokenizer.ggml.tokens", Value::Texts(vec!["a".into(), "b".into(), "ab".into()]))
+        .set(
+            "tokenizer.ggml.tokens",
+            Value::Texts(vec!["a".into(), "b".into(), "ab".into()]),
+        )
         .set("tokenizer.ggml.token_type", Value::Integers(vec![1, 1, 3]))
         .set("tokenizer.ggml.scores", Value::Floats(vec![0.0, -1.0, 2.5]))
         .set("tokenizer.ggml.add_bos_token", Value::Bool(true))
         .tensor("token_embd.weight", &[3, 8], TensorType::F32, vec![7; 96])
-        .tensor("blk.0.attn_q.weight", &[2, 32], TensorType::Q8_0, vec![1; 68]);
+        .tensor(
+            "blk.0.attn_q.weight",
+            &[2, 32],
+            TensorType::Q8_0,
+            vec![1; 68],
+        );
     let mut bytes = Vec::new();
     writer.write(&mut bytes).unwrap();
     bytes
@@ -32,9 +40,18 @@ fn what_is_written_is_read() {
     assert_eq!(gguf.str("general.architecture").unwrap(), "llama");
     assert_eq!(gguf.u32("llama.block_count").unwrap(), 2);
     assert_eq!(gguf.f32("llama.rope.freq_base").unwrap(), 10000.0);
-    assert_eq!(gguf.strings("tokenizer.ggml.tokens").unwrap(), ["a", "b", "ab"]);
-    assert_eq!(gguf.opt_integers("tokenizer.ggml.token_type").unwrap(), [1, 1, 3]);
-    assert_eq!(gguf.opt_bool("tokenizer.ggml.add_bos_token").unwrap(), Some(true));
+    assert_eq!(
+        gguf.strings("tokenizer.ggml.tokens").unwrap(),
+        ["a", "b", "ab"]
+    );
+    assert_eq!(
+        gguf.opt_integers("tokenizer.ggml.token_type").unwrap(),
+        [1, 1, 3]
+    );
+    assert_eq!(
+        gguf.opt_bool("tokenizer.ggml.add_bos_token").unwrap(),
+        Some(true)
+    );
     let info = gguf.tensor_info("blk.0.attn_q.weight").unwrap();
     assert_eq!(info.shape, [2, 32]);
     assert_eq!(gguf.tensor_data(info).unwrap().as_ref(), [1; 68]);
@@ -44,7 +61,10 @@ fn what_is_written_is_read() {
 fn a_missing_or_wrong_key_is_named() {
     let gguf = parse(&small()).unwrap();
     let message = gguf.u32("llama.context_length").unwrap_err().to_string();
-    assert!(message.contains("llama.context_length") && message.contains("missing"), "{message}");
+    assert!(
+        message.contains("llama.context_length") && message.contains("missing"),
+        "{message}"
+    );
     let message = gguf.u32("general.architecture").unwrap_err().to_string();
     assert!(message.contains("not a string"), "{message}");
 }
@@ -101,6 +121,40 @@ fn an_unknown_tensor_type_is_refused_by_name() {
     let mut bytes = Vec::new();
     writer.write(&mut bytes).unwrap();
     let gguf = parse(&bytes).unwrap();
-    let message = gguf.tensor_data(gguf.tensor_info("x").unwrap()).unwrap_err().to_string();
-    assert!(message.contains("IQ2_XS") && message.contains("Q4_K_M"), "{message}");
+    let message = gguf
+        .tensor_data(gguf.tensor_info("x").unwrap())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        message.contains("IQ2_XS") && message.contains("Q4_K_M"),
+        "{message}"
+    );
+}
+
+#[test]
+fn tensors_that_share_bytes_are_refused() {
+    let mut writer = GgufWriter::default();
+    for index in 0..8 {
+        writer.tensor(
+            &format!("t{index}"),
+            &[32, 32],
+            TensorType::F32,
+            vec![0; 4096],
+        );
+    }
+    let mut bytes = Vec::new();
+    writer.write(&mut bytes).unwrap();
+    assert!(parse(&bytes).is_ok());
+    // All of them at offset 0, and a file that holds one.
+    for index in 1..8u64 {
+        let offset = (index * 4096).to_le_bytes();
+        let at = bytes
+            .windows(8)
+            .position(|window| window == offset)
+            .unwrap();
+        bytes[at..at + 8].fill(0);
+    }
+    bytes.truncate(bytes.len() - 7 * 4096);
+    let message = parse(&bytes).err().unwrap().to_string();
+    assert!(message.contains("larger than the file"), "{message}");
 }

@@ -21,9 +21,52 @@ impl GgufWriter {
     }
 
     /// Adds a tensor of `shape` (row-major) whose bytes are already in `dtype`'s form.
-    pub fn tensor(&mut self, name: &str, shape: &[usize], dtype: TensorType, data: Vec<u8>) -> &mut Self {
-        self.tensors.push((name.to_owned(), shape.to_vec(), dtype, data));
+    pub fn tensor(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        dtype: TensorType,
+        data: Vec<u8>,
+    ) -> &mut Self {
+        self.tensors
+            .push((name.to_owned(), shape.to_vec(), dtype, data));
         self
+    }
+
+    /// Sets a metadata value in place of the one that was set before, if any.
+    pub fn replace(&mut self, key: &str, value: Value) -> &mut Self {
+        self.metadata.retain(|(name, _)| name != key);
+        self.set(key, value)
+    }
+
+    /// Adds a tensor in place of the one of the same name, if any.
+    pub fn replace_tensor(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        dtype: TensorType,
+        data: Vec<u8>,
+    ) -> &mut Self {
+        self.tensors.retain(|(other, ..)| other != name);
+        self.tensor(name, shape, dtype, data)
+    }
+
+    /// Gives a tensor another name.
+    pub fn rename_tensor(&mut self, name: &str, new: &str) -> &mut Self {
+        for (other, ..) in &mut self.tensors {
+            if other == name {
+                new.clone_into(other);
+            }
+        }
+        self
+    }
+
+    /// The shape of a tensor that was added; empty when there is none.
+    pub fn shape_of(&self, name: &str) -> Vec<usize> {
+        let found = self.tensors.iter().find(|(other, ..)| other == name);
+        found
+            .map(|(_, shape, ..)| shape.clone())
+            .unwrap_or_default()
     }
 
     /// Writes the file.

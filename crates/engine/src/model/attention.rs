@@ -1,0 +1,93 @@
+//! Causal grouped-query attention over a sequence's cache.
+
+use std::sync::Mutex;
+
+use candle_core::utils::barrier_pool;
+
+use super::cache::LayerCache;
+use super::numeric::{add_scaled, dot, softmax};
+
+/// Fewer multiplications than this are done on the calling thread.
+const WORTH_SHARING: usize = 1 << 16;
+
+/// The shape of one attention.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shape {
+    pub(super) heads: usize,
+    pub(super) kv_heads: usize,
+    pub(super) head_dim: usize,
+    /// Position of the first query; each later row is one position on.
+    pub(super) first: usize,
+    /// How many positions, its own included, a query sees; all when `None`.
+    pub(super) window: Option<usize>,
+}
+
+/// `out[row, head] = softmax(query . keys) values`, where a query at position p
+/// sees the positions up to p. Queries (`rows x heads x head_dim`) are scaled
+/// already; `cache` holds every position up to the last query's.
+pub(super) fn attend(shape: Shape, queries: &[f32], cache: &LayerCache, out: &mut Vec<f32>) {
+    out.clear();
+    out.resize(queries.len(), 0.0);
+    let group = shape.heads / shape.kv_heads * shape.head_dim;
+    let rows = queries.len() / (shape.heads * shape.head_dim);
+    let work = queries.len() * (shape.first + rows).min(shape.window.unwrap_or(usize::MAX));
+    if work < WORTH_SHARING {
+        let mut scores = Vec::new();
+        for (unit, (out, query)) in out
+            .chunks_exact_mut(group)
+            .zip(queries.chunks_exact(group))
+            .enumerate()
+        {
+            attend_group(shape, unit, query, cache, &mut scores, out);
+        }
+        return;
+    }
+    // Each unit writes its own piece; the locks are never contended.
+    let units: Vec<_> = out.chunks_exact_mut(group).map(Mutex::new).collect();
+    barrier_pool().execute_chunked(units.len(), |range| {
+        let mut scores = Vec::new();
+        for unit in range {
+            if let Ok(mut out) = units[unit].lock() {
+                let query = &queries[unit * group..(unit + 1) * group];
+                attend_group(shape, unit, query, cache, &mut scores, &mut out);
+            }
+        }
+    });
+}
+
+/// The heads of one query that share one head of keys and values.
+fn attend_group(
+    shape: Shape,
+    unit: usize,
+    query: &[f32],
+    cache: &LayerCache,
+    scores: &mut Vec<f32>,
+    out: &mut [f32],
+) {
+    let Shape {
+        kv_heads, head_dim, ..
+    } = shape;
+    let (row, kv_head) = (unit / kv_heads, unit % kv_heads);
+    let end = shape.first + row + 1;
+    let start = end - shape.window.map_or(end, |window| window.min(end));
+    let kv_width = kv_heads * head_dim;
+    let columns = kv_head * head_dim..(kv_head + 1) * head_dim;
+    let seen = start * kv_width..end * kv_width;
+    let length = end - start;
+
+    scores.clear();
+    scores.resize(query.len() / head_dim * length, 0.0);
+    for (position, key) in cache.keys[seen.clone()].chunks_exact(kv_width).enumerate() {
+        let key = &key[columns.clone()];
+        for (head, query) in query.chunks_exact(head_dim).enumerate() {
+            scores[head * length + position] = dot(query, key);
+        }
+    }
+    scores.chunks_exact_mut(length).for_each(softmax);
+    for (position, value) in cache.values[seen].chunks_exact(kv_width).enumerate() {
+        let value = &value[columns.clone()];
+        for (head, out) in out.chunks_exact_mut(head_dim).enumerate() {
+            add_scaled(out, scores[head * length + position], value);
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! llama.cpp's logits for the tiny models, kept in `golden/logits.json`;
+//! `golden/make_logits.py` makes them anew.
+
+use serde::Deserialize;
+
+use super::*;
+
+#[derive(Deserialize)]
+struct Golden {
+    name: String,
+    /// Which positions of the prompt `logits` belong to.
+    positions: Vec<usize>,
+    logits: Vec<Vec<f32>>,
+}
+
+/// How far the logits may be from llama.cpp's, in units of their own spread.
+///
+/// With F32 weights nothing but the order of additions differs; llama.cpp's
+/// gelu (gemma3) goes through a half-precision table of 2^-11 relative error.
+/// With stored weights both quantise activations, to 8 bits in most types: a
+/// number that lies on a rounding edge may fall to either side, which moves it
+/// by 1/127 of its block's largest.
+fn tolerance(tiny: &Tiny) -> f32 {
+    match tiny.dtype {
+        gguf::TensorType::F32 if tiny.family == "gemma3" => 5e-3,
+        gguf::TensorType::F32 => 5e-4,
+        _ => 3e-2,
+    }
+}
+
+fn spread(logits: &[f32]) -> f32 {
+    let mean = logits.iter().sum::<f32>() / logits.len() as f32;
+    (logits.iter().map(|x| (x - mean).powi(2)).sum::<f32>() / logits.len() as f32).sqrt()
+}
+
+#[test]
+fn logits_are_llama_cpps() {
+    let all: Vec<Golden> =
+        serde_json::from_str(include_str!("../../../golden/logits.json")).unwrap();
+    let mut far = Vec::new();
+    for tiny in tiny::all() {
+        let golden = all.iter().find(|golden| golden.name == tiny.name).unwrap();
+        let model = load(&tiny);
+        let mine = model
+            .forward_all(&mut model.new_cache(), &tiny::prompt(tiny.vocab))
+            .unwrap();
+        let mut worst = 0f32;
+        for (position, theirs) in golden.positions.iter().zip(&golden.logits) {
+            let off = distance(&mine[*position], theirs) / spread(theirs);
+            worst = worst.max(off);
+        }
+        println!("{:28} off by {worst:.2e} of the spread", tiny.name);
+        if worst > tolerance(&tiny) {
+            far.push((tiny.name, worst));
+        }
+    }
+    assert!(far.is_empty(), "{far:?}");
+}
+
+/// The comparison would not see a trait that changes nothing.
+#[test]
+fn every_trait_changes_the_logits() {
+    use crate::gguf::Value;
+    let last = |tiny: &Tiny| {
+        let model = load(tiny);
+        model
+            .forward(&mut model.new_cache(), &tiny::prompt(tiny.vocab))
+            .unwrap()
+    };
+    let of = |name: &str| {
+        tiny::all()
+            .into_iter()
+            .find(|tiny| tiny.name == name)
+            .unwrap()
+    };
+    let set = |tiny: &mut Tiny, key: &str, value: Value| {
+        let entry = tiny.keys.iter_mut().find(|(name, _)| *name == key).unwrap();
+        entry.1 = value;
+    };
+    let mut pairs = Vec::new();
+    let mut other = of("llama-factors-biases-tied");
+    set(&mut other, "rope.freq_base", Value::Float(10_000.0));
+    pairs.push((of("llama-factors-biases-tied"), other));
+    let mut other = of("llama-linear");
+    set(&mut other, "rope.scaling.factor", Value::Float(1.0));
+    pairs.push((of("llama-linear"), other));
+    let mut other = of("gemma3");
+    set(&mut other, "attention.sliding_window", Value::Unsigned(7));
+    pairs.push((of("gemma3"), other));
+    let mut other = of("gemma3-pattern-softcap");
+    set(&mut other, "rope.freq_base_swa", Value::Float(10_000.0));
+    pairs.push((of("gemma3-pattern-softcap"), other));
+    let mut other = of("gemma3-pattern-softcap");
+    set(
+        &mut other,
+        "attention.sliding_window_pattern",
+        Value::Unsigned(3),
+    );
+    pairs.push((of("gemma3-pattern-softcap"), other));
+    let mut other = of("phi3-short-factors");
+    other.load_context = 512;
+    pairs.push((of("phi3-short-factors"), other));
+    let mut other = of("phi3-long-factors");
+    set(&mut other, "rope.scaling.attn_factor", Value::Float(1.0));
+    pairs.push((of("phi3-long-factors"), other));
+    let mut other = of("phi3-partial-tied");
+    other.rope_dims = 16;
+    pairs.push((of("phi3-partial-tied"), other));
+    for (tiny, other) in pairs {
+        let (a, b) = (last(&tiny), last(&other));
+        let off = distance(&a, &b) / spread(&a);
+        assert!(off > 4.0 * tolerance(&tiny), "{}: {off}", tiny.name);
+    }
+}

@@ -1,0 +1,33 @@
+//! Tiny models of every family: the same result however a prompt is cut, the
+//! same logits as llama.cpp, and a refusal for whatever is hostile.
+
+#![allow(clippy::unwrap_used)]
+
+//GOLDEN mod golden;
+mod hostile;
+mod sequence;
+
+use super::*;
+use crate::gguf;
+
+#[path = "../../../golden/tiny.rs"]
+mod tiny;
+
+use tiny::Tiny;
+
+fn open(bytes: Vec<u8>) -> Result<Gguf, LoadError> {
+    Gguf::from_static(bytes.leak())
+}
+
+fn load(tiny: &Tiny) -> Model {
+    Model::load_for(&open(tiny.file()).unwrap(), tiny.load_context).unwrap()
+}
+
+/// The largest difference between two runs of logits.
+fn distance(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    a.iter()
+        .zip(b)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, f32::max)
+}
