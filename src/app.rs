@@ -303,9 +303,13 @@ async fn serve(
     let within = loop {
         match handed.recv().await {
             Some(Handed::Listener(kind, fd)) => {
-                let _ = (draining, fd);
-                listeners.spawn(async {});
-                tracing::debug!(?kind, "a listener came");
+                let gate = Arc::clone(gate);
+                listeners.spawn(crate::http::serve_listener(
+                    gate,
+                    kind,
+                    fd,
+                    draining.clone(),
+                ));
             }
             Some(Handed::Link(Role::Engine, stream)) => gate.road.links.engine.connect(stream),
             Some(Handed::Link(Role::Egress, stream)) => gate.road.links.egress.connect(stream),

@@ -4,18 +4,70 @@
 //! is what holds for every request, [`hosts`] keeps web pages out, [`body`]
 //! reads bodies within bounds, [`openai`] is the dialect, [`tags`] and
 //! [`asked`] make a question for the road out of it, [`reply`] sends the
-//! answer, [`problem`] is every error. Nothing here decides where a request
-//! goes.
+//! answer, [`problem`] is every error. [`api`] and [`admin`] are the routes of
+//! the data and the control API. Nothing here decides where a request goes.
 
+mod admin;
+mod api;
 mod asked;
 mod body;
 mod front;
 mod hosts;
 mod listener;
 pub mod openai;
+mod probes;
 pub mod problem;
 mod query;
 mod reply;
 pub mod route;
 mod stall;
 pub mod tags;
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::app::Gate;
+use crate::supervisor::handover::ListenerKind;
+
+/// How long a client may leave its reply unread.
+const WRITE_STALL: Duration = Duration::from_secs(60);
+
+/// Serves one listening socket until `drain` turns true, and then until what is
+/// under way on it has ended. Dropping the future ends its connections at once.
+pub async fn serve_listener(
+    gate: Arc<Gate>,
+    kind: ListenerKind,
+    fd: OwnedFd,
+    drain: watch::Receiver<bool>,
+) {
+    let socket = match kind {
+        ListenerKind::Tcp => listener::Socket::tcp(fd),
+        ListenerKind::Unix | ListenerKind::Control => listener::Socket::unix(fd),
+    };
+    let socket = match socket {
+        Ok(socket) => socket,
+        Err(error) => {
+            tracing::error!(listener = ?kind, %error, "a listening socket cannot be used");
+            return;
+        }
+    };
+    let server = &gate.config().server;
+    let limits = listener::ConnectionLimits {
+        max_connections: server.max_connections,
+        header_timeout: server.header_timeout,
+        write_stall: WRITE_STALL,
+    };
+    let hosts = hosts::Hosts::new(server.listen.iter().map(|addr| addr.ip()));
+    let bodies = body::Bodies::new(server.max_body_bytes, server.body_timeout);
+    let mut routes = api::routes();
+    if kind == ListenerKind::Control {
+        routes = routes.merge(admin::routes());
+    }
+    let router = routes.with_state(Arc::new(api::Api { gate, bodies }));
+    let front = front::Front::new(router, hosts);
+    let answer = move |request, local| Arc::clone(&front).answer(request, local);
+    listener::serve(socket, limits, answer, drain).await;
+}

@@ -81,6 +81,25 @@ impl Problem {
         )
     }
 
+    /// No such model. `message` says how to find one.
+    pub(crate) fn no_such_model(message: impl Into<String>) -> Self {
+        let mut problem = Self::not_found("model_not_found", message);
+        problem.param = Some("model".to_owned());
+        problem
+    }
+
+    /// The request cannot be done as it stands, in a way of its own.
+    pub(crate) fn of_request(status: StatusCode, code: &str, message: String) -> Self {
+        Self::new(status, "invalid_request_error", code, message)
+    }
+
+    /// Something of ours does not work. Only for the control API: `message`
+    /// may name files.
+    pub(crate) fn of_ours(code: &str, message: String) -> Self {
+        let status = StatusCode::INTERNAL_SERVER_ERROR;
+        Self::new(status, "server_error", code, message)
+    }
+
     /// The path exists, but not with this method.
     pub fn method_not_allowed(message: impl Into<String>) -> Self {
         Self::new(
@@ -287,11 +306,7 @@ impl From<RoadError> for Problem {
     fn from(error: RoadError) -> Self {
         match error {
             RoadError::Field(field, message) => Self::field(field, message),
-            RoadError::NoSuchModel(message) => {
-                let mut problem = Self::not_found("model_not_found", message);
-                problem.param = Some("model".to_owned());
-                problem
-            }
+            RoadError::NoSuchModel(message) => Self::no_such_model(message),
             RoadError::Busy { limit } => Self::busy(limit),
             RoadError::Draining => Self::draining(),
             RoadError::Refused(explanation) => Self::refused(*explanation),

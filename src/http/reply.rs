@@ -62,7 +62,7 @@ pub(crate) async fn reply(answer: Answer, wish: Wish) -> Response {
     ];
     let (decision, target) = (answer.decision, answer.target);
     let mut response = if wish.stream {
-        stream(answer.events, head, wish)
+        stream(answer.events, head, wish, KEEP_ALIVE)
     } else {
         match shape::collect(answer.events).await {
             Ok(whole) => {
@@ -94,7 +94,8 @@ pub(crate) fn json(status: StatusCode, body: &serde_json::Value) -> Response {
     (status, headers, body.to_string()).into_response()
 }
 
-fn stream(events: EventStream, head: Head, wish: Wish) -> Response {
+/// `quiet` is the longest silence before a comment fills it.
+fn stream(events: EventStream, head: Head, wish: Wish, quiet: Duration) -> Response {
     let chunks = match wish.form {
         Form::Chat => Chunks::Chat(chat::Chunks::new(head, wish.include_usage)),
         Form::Text { echo } => Chunks::Text(text::Chunks::new(head, wish.include_usage, echo)),
@@ -102,7 +103,8 @@ fn stream(events: EventStream, head: Head, wish: Wish) -> Response {
     let body = Sse {
         events: Some(events),
         chunks,
-        silence: Box::pin(tokio::time::sleep(KEEP_ALIVE)),
+        quiet,
+        silence: Box::pin(tokio::time::sleep(quiet)),
     };
     let headers = [
         (header::CONTENT_TYPE.as_str(), "text/event-stream"),
@@ -132,6 +134,7 @@ struct Sse {
     /// Until the last event came.
     events: Option<EventStream>,
     chunks: Chunks,
+    quiet: Duration,
     /// Runs since the last bytes.
     silence: Pin<Box<Sleep>>,
 }
@@ -170,7 +173,8 @@ impl Stream for Sse {
                 return Poll::Pending;
             }
         }
-        self.silence.as_mut().reset(Instant::now() + KEEP_ALIVE);
+        let until = Instant::now() + self.quiet;
+        self.silence.as_mut().reset(until);
         let bytes = if out.is_empty() {
             Bytes::from_static(b": keep-alive\n\n")
         } else {

@@ -1,6 +1,6 @@
 //! Counters and histograms, in OpenMetrics text.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use nearfar_domain::events::FailureKind;
 use nearfar_domain::explain::Verdict;
@@ -8,7 +8,7 @@ use nearfar_domain::ids::TargetId;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
@@ -47,7 +47,6 @@ pub struct Metrics {
     ttft: Histograms,
     tpot: Histograms,
     duration: Histograms,
-    in_flight: Gauge,
 }
 
 /// Numbers that others keep and that are read when metrics are asked for.
@@ -55,6 +54,8 @@ pub struct Metrics {
 pub struct Gauges {
     /// Rows that the ledger had to drop since the start.
     pub dropped_rows: u64,
+    /// Requests under way.
+    pub in_flight: usize,
     /// Jobs that wait in the engine.
     pub engine_queued: u32,
     /// Jobs that the engine answers now.
@@ -83,19 +84,7 @@ impl Metrics {
             ttft: Family::new_with_constructor(|| Histogram::new(TTFT_SECONDS)),
             tpot: Family::new_with_constructor(|| Histogram::new(TPOT_SECONDS)),
             duration: Family::new_with_constructor(|| Histogram::new(DURATION_SECONDS)),
-            in_flight: Gauge::default(),
         }
-    }
-
-    /// Counts a request as under way until the guard is dropped.
-    pub fn request_began(&self) -> InFlight {
-        self.in_flight.inc();
-        InFlight(self.in_flight.clone())
-    }
-
-    /// Requests under way.
-    pub fn in_flight(&self) -> i64 {
-        self.in_flight.get()
     }
 
     /// Counts a decision, also one that was only asked for and not run.
@@ -191,7 +180,7 @@ impl Metrics {
         registry.register(
             "requests_in_flight",
             "Requests under way",
-            self.in_flight.clone(),
+            ConstGauge::new(i64::try_from(gauges.in_flight).unwrap_or(i64::MAX)),
         );
         registry.register(
             "ledger_dropped_rows",
@@ -223,16 +212,6 @@ fn tpot_seconds(row: &Row) -> Option<f64> {
     let decode_ms = row.duration_ms - row.ttft_ms?;
     // A cut answer's usage does not belong to its time.
     (row.outcome == "ok" && decode_ms >= 0.0).then(|| decode_ms / 1e3 / further as f64)
-}
-
-/// A request that is under way; dropping it ends that.
-#[derive(Debug)]
-pub struct InFlight(Gauge<i64, AtomicI64>);
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
 }
 
 /// Draws the ids that replies carry as `x-request-id`: unique in this process
@@ -296,13 +275,13 @@ mod tests {
     #[test]
     fn a_settled_request_shows_in_every_series() {
         let metrics = Metrics::new();
-        let guard = metrics.request_began();
         metrics.decided(Verdict::Go(Reason::Near));
         metrics.decided(Verdict::Refuse(Refusal::Privacy));
         metrics.leg_failed(&TargetId::local("concierge"), FailureKind::Crashed);
         metrics.request_ended(&row());
         let text = metrics.render(&Gauges {
             dropped_rows: 3,
+            in_flight: 1,
             engine_queued: 2,
             ..Gauges::default()
         });
@@ -328,8 +307,6 @@ mod tests {
             );
         }
         assert!(!text.contains("secret"), "the model asked for is no label");
-        drop(guard);
-        assert_eq!(metrics.in_flight(), 0);
     }
 
     #[test]

@@ -10,4 +10,4 @@ mod metrics;
 
 pub use log::{begin_logging, silence_panics};
 pub(crate) use metrics::RequestIds;
-pub use metrics::{Gauges, InFlight, Metrics};
+pub use metrics::{Gauges, Metrics};

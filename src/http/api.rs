@@ -1,0 +1,97 @@
+//! The data API: what apps call.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Path, Request, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use axum::routing::{get, post};
+
+use super::asked::asked;
+use super::body::Bodies;
+use super::openai::{models, request};
+use super::problem::Problem;
+use super::reply::{json, reply};
+use super::route::explanation_json;
+use super::{probes, reply::Wish};
+use crate::app::Gate;
+use crate::road::Asked;
+
+/// What every handler sees.
+pub(crate) struct Api {
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) bodies: Bodies,
+}
+
+/// The routes of the data API.
+pub(crate) fn routes() -> Router<Arc<Api>> {
+    Router::new()
+        .route("/v1/chat/completions", post(chat_completions))
+        .route("/v1/completions", post(completions))
+        .route("/v1/route", post(explain))
+        .route("/v1/models", get(list_models))
+        .route("/v1/models/{*id}", get(find_model))
+        .route("/healthz", get(probes::healthz))
+        .route("/readyz", get(probes::readyz))
+        .route("/metrics", get(probes::metrics))
+}
+
+async fn chat_completions(
+    State(api): State<Arc<Api>>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    let body = api.bodies.read(&parts.headers, body).await?;
+    let (asked, wish) = asked(
+        "openai.chat",
+        &parts.headers,
+        request::chat_completion(&body)?,
+    )?;
+    // The text lives on in the request; its share of the allowance is free again.
+    drop(body);
+    answer(&api, asked, wish).await
+}
+
+async fn completions(State(api): State<Arc<Api>>, request: Request) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    let body = api.bodies.read(&parts.headers, body).await?;
+    let (asked, wish) = asked(
+        "openai.completions",
+        &parts.headers,
+        request::completion(&body)?,
+    )?;
+    drop(body);
+    answer(&api, asked, wish).await
+}
+
+async fn answer(api: &Api, asked: Asked, wish: Wish) -> Result<Response, Problem> {
+    let answer = api.gate.answer(asked).await?;
+    Ok(reply(answer, wish).await)
+}
+
+/// Decides and does not run.
+async fn explain(State(api): State<Arc<Api>>, request: Request) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    let body = api.bodies.read(&parts.headers, body).await?;
+    let (asked, _) = asked("route", &parts.headers, request::to_be_explained(&body)?)?;
+    drop(body);
+    let explanation = api.gate.route(asked)?;
+    Ok(json(StatusCode::OK, &explanation_json(&explanation)))
+}
+
+async fn list_models(State(api): State<Arc<Api>>) -> Response {
+    json(StatusCode::OK, &models::list(&api.gate.targets()))
+}
+
+async fn find_model(
+    State(api): State<Arc<Api>>,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    match models::find(&api.gate.targets(), &id) {
+        Some(model) => Ok(json(StatusCode::OK, &model)),
+        None => Err(Problem::no_such_model(
+            "There is no such model. GET /v1/models lists those that there are.",
+        )),
+    }
+}

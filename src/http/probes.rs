@@ -1,0 +1,102 @@
+//! What watches the daemon: liveness, readiness, metrics.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+use super::api::Api;
+use super::reply::json;
+use crate::app::{Gate, Part};
+use crate::supervisor::handover::PartState;
+use crate::telemetry::Gauges;
+
+/// Always 200 once the gate is up: restarting it would mend nothing else.
+pub(crate) async fn healthz() -> Response {
+    let body = json!({"status": "ok", "version": env!("CARGO_PKG_VERSION")});
+    json(StatusCode::OK, &body)
+}
+
+/// 200 when requests of both sides find everything in its place, else 503; in
+/// both cases with the state of every part.
+pub(crate) async fn readyz(State(api): State<Arc<Api>>) -> Response {
+    let (ready, body) = parts(&api.gate);
+    let status = if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    json(status, &body)
+}
+
+/// The state of every part, and whether all are ready.
+pub(crate) fn parts(gate: &Gate) -> (bool, Value) {
+    let parts = gate.parts();
+    let draining = gate.is_draining();
+    let ready = parts.is_ready() && !draining;
+    let mut engine = part(&parts.engine);
+    engine["model"] = json!(parts.model);
+    engine["model_ready"] = json!(parts.model_ready);
+    engine["model_problem"] = json!(parts.model_problem);
+    let state = gate.engine_state();
+    engine["queued"] = json!(state.queued);
+    engine["running"] = json!(state.running);
+    engine["models"] = json!(state.models);
+    let mut egress = part(&parts.egress);
+    let providers = gate.providers();
+    let providers = providers.iter().map(|provider| {
+        json!({
+            "name": provider.name,
+            "dialect": provider.dialect,
+            "zone": provider.zone,
+            "ready": provider.ready,
+            "models": provider.models.len(),
+            "open_list": provider.open_list,
+        })
+    });
+    egress["providers"] = providers.collect();
+    let body = json!({
+        "ready": ready,
+        "version": env!("CARGO_PKG_VERSION"),
+        "gate": {
+            "state": if draining { "draining" } else { "up" },
+            "pid": std::process::id(),
+        },
+        "engine": engine,
+        "egress": egress,
+        "sandbox": gate.setup().sandbox,
+    });
+    (ready, body)
+}
+
+fn part(part: &Part) -> Value {
+    let (state, restart_in_ms) = match part.state {
+        PartState::Starting => ("starting", None),
+        PartState::Up => ("up", None),
+        PartState::Down { restart_in_ms } => ("down", Some(restart_in_ms)),
+    };
+    let mut shown = json!({"state": state, "pid": part.pid});
+    if let Some(ms) = restart_in_ms {
+        shown["restart_in_ms"] = json!(ms);
+    }
+    shown
+}
+
+/// OpenMetrics text.
+pub(crate) async fn metrics(State(api): State<Arc<Api>>) -> Response {
+    let gate = &api.gate;
+    let parts = gate.parts();
+    let engine = gate.engine_state();
+    let text = gate.metrics().render(&Gauges {
+        dropped_rows: gate.ledger().dropped(),
+        in_flight: gate.under_way(),
+        engine_queued: engine.queued,
+        engine_running: engine.running,
+        engine_up: parts.engine.state == PartState::Up,
+        egress_up: parts.egress.state == PartState::Up,
+    });
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], text).into_response()
+}
