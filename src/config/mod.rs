@@ -42,7 +42,7 @@ pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCA
 const MAX_TEXT_BYTES: usize = 1 << 20;
 
 /// What the daemon is to do.
-#[derive(Clone)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// The HTTP front.
     pub server: Server,
