@@ -247,10 +247,11 @@ fn wire(setup: Setup, config: Config, ledger: Arc<Ledger>, catalog: Arc<Catalog>
         rows.record(row);
     }));
 
+    let listed = Arc::clone(&catalog);
     let road = Road {
         admission: Admission::new(config.server.max_requests),
         view: View {
-            catalog: Arc::clone(&catalog),
+            models: Box::new(move || listed.models()),
             preferred: config.local.default_model.clone(),
             memory_bytes: memory_for_models(),
             engine: engine.clone(),

@@ -18,7 +18,7 @@ use nearfar_domain::price::Price;
 use nearfar_domain::snapshot::{Health as Usable, Snapshot, TargetState};
 use nearfar_domain::target::{Capabilities, Dialect, Place, Target};
 
-use crate::catalog::{Catalog, LocalModel};
+use crate::catalog::LocalModel;
 use crate::health::{Health, Prior, load_ms};
 use crate::links::{EgressLink, EngineLink};
 use crate::supervisor::handover::Role;
@@ -28,10 +28,13 @@ use parts::{PartBoard, Presence};
 /// beyond the target's own time to first token, which includes connecting.
 const REMOTE_WAIT_MS: f64 = 0.0;
 
+/// Tells this device's models, now. Must not block.
+pub type Models = Box<dyn Fn() -> Arc<Vec<LocalModel>> + Send + Sync>;
+
 /// Where the sources are.
 pub struct View {
     /// Models of this device.
-    pub catalog: Arc<Catalog>,
+    pub models: Models,
     /// The model that `auto` prefers on this device, from the configuration.
     pub preferred: Option<String>,
     /// Memory that one model may take, in bytes.
@@ -49,7 +52,7 @@ pub struct View {
 impl View {
     /// Models of this device, now.
     pub fn models(&self) -> Arc<Vec<LocalModel>> {
-        self.catalog.models()
+        (self.models)()
     }
 
     /// Looks at all sources at one moment.
