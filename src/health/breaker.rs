@@ -18,8 +18,10 @@ const IN_WINDOW: u32 = 8;
 /// The first pause, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// What cannot heal by itself soon (a wrong key, a broken file) rests longer.
-const LASTING_PAUSE: Duration = Duration::from_secs(30);
+/// What cannot heal by itself soon rests longer: a key that is refused, and a
+/// file that cannot be used.
+const KEY_PAUSE: Duration = Duration::from_secs(30);
+const FILE_PAUSE: Duration = Duration::from_secs(600);
 /// A probe that nobody has heard of for this long no longer holds the place.
 const PROBE_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -88,11 +90,15 @@ impl Breaker {
         }
         self.push(true);
         self.in_a_row += 1;
-        let lasting = matches!(kind, FailureKind::Unauthorized | FailureKind::ModelBroken);
+        let lasting = match kind {
+            FailureKind::Unauthorized => Some(KEY_PAUSE),
+            FailureKind::ModelBroken => Some(FILE_PAUSE),
+            _ => None,
+        };
         let was_open = self.open_until.is_some();
         let full = self.seen >= WINDOW && self.window.count_ones() >= IN_WINDOW;
         let enough = self.in_a_row >= IN_A_ROW || full;
-        if !(was_open || enough || lasting || retry_after.is_some()) {
+        if !(was_open || enough || lasting.is_some() || retry_after.is_some()) {
             return;
         }
         // A failure of a request that began before the pause does not prolong it.
@@ -102,11 +108,11 @@ impl Breaker {
         }
         let doubled = FIRST_PAUSE.saturating_mul(1 << self.opened.min(8));
         let mut pause = doubled.min(LONGEST_PAUSE);
-        if lasting {
-            pause = pause.max(LASTING_PAUSE);
+        if let Some(lasting) = lasting {
+            pause = pause.max(lasting);
         }
         if let Some(asked) = retry_after {
-            pause = pause.max(asked).min(LONGEST_PAUSE * 5);
+            pause = pause.max(asked.min(LONGEST_PAUSE * 5));
         }
         self.opened += 1;
         self.open_until = Some(now + pause);
