@@ -91,9 +91,9 @@ impl Incoming {
 
     /// Moves it to its place, where it can be seen whole or not at all.
     pub(super) fn place(mut self, to: &Path) -> Result<(), CatalogError> {
-        std::fs::rename(&self.path, to).map_err(CatalogError::io(to, "put in place"))?;
+        place(&self.path, to)?;
         self.placed = true;
-        sync_folder(to)
+        Ok(())
     }
 
     /// Writes small content and flushes it to the disk.
@@ -111,6 +111,27 @@ impl Drop for Incoming {
             let _ = std::fs::remove_file(&self.path);
         }
     }
+}
+
+/// Renames a whole file to its place and makes that survive a power cut. Older
+/// kernels' Landlock allows no rename from folder to folder: then it is copied
+/// beside its place first.
+pub(super) fn place(from: &Path, to: &Path) -> Result<(), CatalogError> {
+    match std::fs::rename(from, to) {
+        Err(error) if error.kind() == std::io::ErrorKind::CrossesDevices => {
+            let mut beside = to.as_os_str().to_owned();
+            beside.push(".part");
+            let copy = || {
+                std::fs::copy(from, &beside)?;
+                File::open(&beside)?.sync_all()?;
+                std::fs::rename(&beside, to)?;
+                std::fs::remove_file(from)
+            };
+            copy().map_err(CatalogError::io(to, "put in place"))?;
+        }
+        renamed => renamed.map_err(CatalogError::io(to, "put in place"))?,
+    }
+    sync_folder(to)
 }
 
 /// The SHA-256 and length of a file, which must not change meanwhile.

@@ -406,8 +406,7 @@ impl ModelStore {
             }
             Arrived::Moved(from) => {
                 make_read_only(&from)?;
-                std::fs::rename(&from, &blob).map_err(CatalogError::io(&blob, "put in place"))?;
-                sync_folder(&blob)?;
+                incoming::place(&from, &blob)?;
             }
             Arrived::Linked(path, modified_ms) => {
                 let hard_link = self.hard_link(&path, &blob, manifest.bytes)?;

@@ -106,10 +106,13 @@ impl Ledger {
     /// connection.
     ///
     /// # Errors
-    /// The file cannot be read.
+    /// The file cannot be read, or there are more than [`super::MAX_GROUPS`] groups.
     pub fn usage(&self, query: &UsageQuery) -> Result<Vec<UsageLine>, StoreError> {
         let connection = schema::open_reader(&self.path)?;
-        usage::usage(&connection, query).map_err(|error| schema::failed(&self.path, &error))
+        usage::usage(&connection, query).map_err(|why| match why {
+            usage::Unanswered::Sqlite(error) => schema::failed(&self.path, &error),
+            usage::Unanswered::TooManyGroups => StoreError::TooManyGroups,
+        })
     }
 
     /// The ledger's file.

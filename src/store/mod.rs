@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use ledger::Ledger;
-pub use usage::{Dimension, MAX_LINES, UnknownDimension, UsageLine, UsageQuery};
+pub use usage::{Dimension, MAX_GROUPS, MAX_LINES, UnknownDimension, UsageLine, UsageQuery};
 
 /// The ledger's file inside the state directory.
 pub const LEDGER_FILE: &str = "ledger.sqlite";
@@ -42,6 +42,9 @@ pub enum StoreError {
         /// The latest that this build knows.
         known: i64,
     },
+    /// A question whose answer would not fit into memory.
+    #[error("usage has more than {MAX_GROUPS} groups: name fewer dimensions or a shorter time")]
+    TooManyGroups,
     /// The file or its folder could not be made or moved.
     #[error("the ledger {path} could not be {what}: {reason}")]
     File {

@@ -221,6 +221,31 @@ fn absurd_values_neither_break_the_writer_nor_the_sums() {
 }
 
 #[test]
+fn more_groups_than_memory_should_hold_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(dir.path()).unwrap();
+    let connection = Connection::open(ledger.path()).unwrap();
+    let fill = format!(
+        "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < {MAX_GROUPS})
+         INSERT INTO requests SELECT NULL, i, '', '', i, '', '', '', '', '', '', '', '', '', 'ok',
+            '', 1, 1, 1, 1, 1, 1, 1.0, 1.0, 0 FROM n"
+    );
+    connection.execute_batch(&fill).unwrap();
+    let by_feature = UsageQuery {
+        by: vec![Dimension::Feature],
+        ..UsageQuery::default()
+    };
+    let error = ledger.usage(&by_feature).unwrap_err();
+    assert!(matches!(error, StoreError::TooManyGroups), "{error}");
+    assert_eq!(requests(&ledger), MAX_GROUPS as u64 + 1);
+    let fewer = UsageQuery {
+        until_ms: Some(MAX_LINES as i64 + 5),
+        ..by_feature
+    };
+    assert_eq!(ledger.usage(&fewer).unwrap().len(), MAX_LINES);
+}
+
+#[test]
 fn many_writers_lose_nothing_unseen() {
     let dir = tempfile::tempdir().unwrap();
     let ledger = Ledger::open(dir.path()).unwrap();

@@ -1,7 +1,7 @@
 //! What was used: sums over the ledger, grouped by what the asker names.
 
-use std::collections::BTreeMap;
-use std::fmt;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::{self, Write};
 use std::str::FromStr;
 
 use rusqlite::{Connection, params_from_iter};
@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 
 /// The most lines that one query returns.
 pub const MAX_LINES: usize = 10_000;
+
+/// The most groups that one query may have. Some dimensions are what clients wrote.
+pub const MAX_GROUPS: usize = 100_000;
 
 /// What usage can be grouped by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -162,76 +165,155 @@ pub struct UsageLine {
     pub mean_duration_ms: f64,
 }
 
+/// Sums over a group while rows go by.
+#[derive(Default)]
+struct Sums {
+    group: Vec<String>,
+    requests: u64,
+    ok: u64,
+    failed: u64,
+    refused: u64,
+    cancelled: u64,
+    tokens: [u64; 4],
+    cost_micro: u64,
+    cost_unknown: u64,
+    duration_ms: f64,
+    ttfts: Vec<f32>,
+}
+
+/// Reads the rows once, in the order of the file. Grouping in SQL would sort
+/// them all in memory, because the sandbox allows no temporary files; this
+/// takes four bytes a row (for exact percentiles) and one entry a group.
 pub(super) fn usage(
     connection: &Connection,
     query: &UsageQuery,
-) -> rusqlite::Result<Vec<UsageLine>> {
+) -> Result<Vec<UsageLine>, Unanswered> {
     // The columns are from a closed list; values go in as parameters.
     let keys: String = query
         .by
         .iter()
-        .map(|by| format!(", {} AS k_{by}", by.expression()))
+        .map(|by| format!(", {}", by.expression()))
         .collect();
-    let names: String = query.by.iter().map(|by| format!(", k_{by}")).collect();
-    let grouped = match query.by.is_empty() {
-        true => String::new(),
-        false => format!("GROUP BY {}", &names[2..]),
-    };
-    let partition = match query.by.is_empty() {
-        true => String::new(),
-        false => format!("PARTITION BY {}", &names[2..]),
-    };
     let (filter, bounds) = window(query);
     let sql = format!(
-        "SELECT count(*), sum(outcome = 'ok'), sum(outcome = 'failed'), sum(outcome = 'refused'),
-            sum(outcome = 'cancelled'), sum(prompt_tokens), sum(cached_prompt_tokens),
-            sum(completion_tokens), sum(reasoning_tokens), sum(cost_micro),
-            sum(cost_micro IS NULL), avg(duration_ms),
-            max(CASE WHEN rank = (with_ttft * 50 + 99) / 100 THEN ttft_ms END),
-            max(CASE WHEN rank = (with_ttft * 95 + 99) / 100 THEN ttft_ms END) {names}
-         FROM (
-            SELECT *, count(ttft_ms) OVER ({partition}) AS with_ttft,
-                row_number() OVER ({partition} ORDER BY ttft_ms NULLS LAST) AS rank
-            FROM (SELECT outcome, prompt_tokens, cached_prompt_tokens, completion_tokens,
-                reasoning_tokens, cost_micro, ttft_ms, duration_ms {keys}
-                FROM requests {filter})
-         ) {grouped}
-         ORDER BY 1 DESC {names} LIMIT {MAX_LINES}"
+        "SELECT outcome, prompt_tokens, cached_prompt_tokens, completion_tokens,
+            reasoning_tokens, cost_micro, duration_ms, ttft_ms {keys} FROM requests {filter}"
     );
     let mut statement = connection.prepare(&sql)?;
-    let lines = statement.query_map(params_from_iter(bounds), |row| {
-        // Sums over no rows are NULL; counts are never negative.
-        let sum = |column: usize| -> rusqlite::Result<u64> {
-            let value: Option<i64> = row.get(column)?;
-            Ok(u64::try_from(value.unwrap_or(0)).unwrap_or(0))
-        };
-        let mut group = BTreeMap::new();
-        for (place, by) in query.by.iter().enumerate() {
-            let value: Option<String> = row.get(14 + place)?;
-            group.insert(*by, value.unwrap_or_default());
+    let mut rows = statement.query(params_from_iter(bounds))?;
+    let mut groups: HashMap<String, Sums> = HashMap::new();
+    let mut key = String::new();
+    while let Some(row) = rows.next()? {
+        key.clear();
+        for place in FIRST_KEY..FIRST_KEY + query.by.len() {
+            // The length in front keeps ("a", "b") apart from ("ab", "").
+            let part = text(row, place)?;
+            let _ = write!(key, "{}:{part}", part.len());
         }
-        Ok(UsageLine {
-            group,
-            requests: sum(0)?,
-            ok: sum(1)?,
-            failed: sum(2)?,
-            refused: sum(3)?,
-            cancelled: sum(4)?,
-            prompt_tokens: sum(5)?,
-            cached_prompt_tokens: sum(6)?,
-            completion_tokens: sum(7)?,
-            reasoning_tokens: sum(8)?,
-            cost_micro: sum(9)?,
-            cost_unknown: sum(10)?,
-            mean_duration_ms: row.get::<_, Option<f64>>(11)?.unwrap_or(0.0),
-            ttft_p50_ms: row.get(12)?,
-            ttft_p95_ms: row.get(13)?,
-        })
-    })?;
-    let mut lines: Vec<UsageLine> = lines.collect::<rusqlite::Result<_>>()?;
-    // Without grouping SQL gives one line even over no rows.
-    lines.retain(|line| line.requests > 0);
-    Ok(lines)
+        if !groups.contains_key(&key) {
+            if groups.len() == MAX_GROUPS {
+                return Err(Unanswered::TooManyGroups);
+            }
+            let group = (FIRST_KEY..FIRST_KEY + query.by.len())
+                .map(|place| text(row, place).map(str::to_owned))
+                .collect::<rusqlite::Result<_>>()?;
+            let sums = Sums {
+                group,
+                ..Sums::default()
+            };
+            groups.insert(key.clone(), sums);
+        }
+        if let Some(sums) = groups.get_mut(&key) {
+            sums.add(row)?;
+        }
+    }
+    let mut all: Vec<Sums> = groups.into_values().collect();
+    all.sort_unstable_by(|a, b| b.requests.cmp(&a.requests).then(a.group.cmp(&b.group)));
+    all.truncate(MAX_LINES);
+    Ok(all.into_iter().map(|sums| sums.line(&query.by)).collect())
+}
+
+/// The place of the first grouping column.
+const FIRST_KEY: usize = 8;
+
+/// Why a question has no answer.
+pub(super) enum Unanswered {
+    Sqlite(rusqlite::Error),
+    TooManyGroups,
+}
+
+impl From<rusqlite::Error> for Unanswered {
+    fn from(error: rusqlite::Error) -> Self {
+        Unanswered::Sqlite(error)
+    }
+}
+
+impl Sums {
+    fn add(&mut self, row: &rusqlite::Row<'_>) -> rusqlite::Result<()> {
+        self.requests += 1;
+        match text(row, 0)? {
+            "ok" => self.ok += 1,
+            "failed" => self.failed += 1,
+            "refused" => self.refused += 1,
+            "cancelled" => self.cancelled += 1,
+            _ => {}
+        }
+        for (place, sum) in self.tokens.iter_mut().enumerate() {
+            *sum = sum.saturating_add(count(row, 1 + place)?.unwrap_or(0));
+        }
+        match count(row, 5)? {
+            Some(cost) => self.cost_micro = self.cost_micro.saturating_add(cost),
+            None => self.cost_unknown += 1,
+        }
+        self.duration_ms += row.get::<_, f64>(6)?;
+        if let Some(ttft) = row.get::<_, Option<f64>>(7)? {
+            self.ttfts.push(ttft as f32);
+        }
+        Ok(())
+    }
+
+    fn line(mut self, by: &[Dimension]) -> UsageLine {
+        let [
+            prompt_tokens,
+            cached_prompt_tokens,
+            completion_tokens,
+            reasoning_tokens,
+        ] = self.tokens;
+        UsageLine {
+            ttft_p50_ms: percentile(&mut self.ttfts, 50),
+            ttft_p95_ms: percentile(&mut self.ttfts, 95),
+            group: by.iter().copied().zip(self.group).collect(),
+            requests: self.requests,
+            ok: self.ok,
+            failed: self.failed,
+            refused: self.refused,
+            cancelled: self.cancelled,
+            prompt_tokens,
+            cached_prompt_tokens,
+            completion_tokens,
+            reasoning_tokens,
+            cost_micro: self.cost_micro,
+            cost_unknown: self.cost_unknown,
+            mean_duration_ms: self.duration_ms / self.requests.max(1) as f64,
+        }
+    }
+}
+
+/// Nearest rank: the smallest value that at least `percent` of all are not above.
+fn percentile(values: &mut [f32], percent: usize) -> Option<f64> {
+    let rank = (values.len() * percent).div_ceil(100).checked_sub(1)?;
+    let (_, value, _) = values.select_nth_unstable_by(rank, f32::total_cmp);
+    Some(f64::from(*value))
+}
+
+/// The ledger's texts are never NULL; one that is not UTF-8 is damage.
+fn text<'row>(row: &'row rusqlite::Row<'_>, place: usize) -> rusqlite::Result<&'row str> {
+    Ok(row.get_ref(place)?.as_str().unwrap_or_default())
+}
+
+fn count(row: &rusqlite::Row<'_>, place: usize) -> rusqlite::Result<Option<u64>> {
+    let value: Option<i64> = row.get(place)?;
+    Ok(value.map(|value| u64::try_from(value).unwrap_or(0)))
 }
 
 fn window(query: &UsageQuery) -> (&'static str, Vec<i64>) {

@@ -31,6 +31,13 @@ pub(super) fn added(store: &ModelStore, manifest: &Manifest, json: bool) -> Resu
             manifest.sha256
         ));
     }
+    if manifest
+        .adopted
+        .as_ref()
+        .is_some_and(|adopted| !adopted.hard_link)
+    {
+        text.push_str("a running nearfar's sandbox cannot reach that file: restart it\n");
+    }
     text.push_str(&format!("use it as local/{}\n", manifest.name));
     Ok(style::print(&text)?)
 }
