@@ -8,13 +8,28 @@
 //! logits, [`sampling`] into the next token, [`output`] into content, reasoning
 //! and tool calls; [`generate`] runs the loop and [`worker`] serves the gate.
 
+pub mod generate;
 pub mod gguf;
 pub mod model;
-pub mod tokenizer;
-pub mod template;
 pub mod output;
 pub mod sampling;
+pub mod template;
+pub mod tokenizer;
+pub mod worker;
 
 mod inspect;
+#[cfg(test)]
+mod tiny;
 
 pub use inspect::{ModelInfo, inspect};
+pub use worker::{Options, serve};
+
+/// The model that ships inside the binary.
+///
+/// # Errors
+/// When this build has none.
+pub(crate) fn embedded() -> Result<gguf::Gguf, gguf::LoadError> {
+    Err(gguf::LoadError::Unsupported(
+        "this build ships no model; install one with 'nearfar model add'".to_owned(),
+    ))
+}

@@ -264,6 +264,11 @@ impl Tokenizer {
         self.bytes.get(id as usize).map_or(&[], Vec::as_slice)
     }
 
+    /// The token that prompts begin with, where the model wants one.
+    pub fn prompt_bos(&self) -> Option<u32> {
+        self.bos.filter(|_| self.add_bos)
+    }
+
     /// The beginning-of-text token, as text.
     pub fn bos_text(&self) -> String {
         self.bos.map(|id| self.text_of(id)).unwrap_or_default()
@@ -319,7 +324,7 @@ impl Tokenizer {
 
     fn encode_whole(&self, text: &str, sentinel: Option<char>) -> Result<Vec<u32>, LoadError> {
         let mut ids = Vec::with_capacity(text.len() / 3 + 2);
-        let bos = self.bos.filter(|_| self.add_bos);
+        let bos = self.prompt_bos();
         if let Some(bos) = bos {
             ids.push(bos);
         }

@@ -1,0 +1,192 @@
+//! A request, checked and turned into tokens.
+
+use nearfar_domain::chat::{Chat, Prompt, ResponseFormat, ToolChoice};
+use nearfar_domain::events::{Failure, FailureKind};
+
+use super::date::today;
+use super::ready::ReadyModel;
+use super::writer::Writer;
+use crate::gguf::LoadError;
+use crate::output::{Splitter, ToolFormat};
+use crate::sampling::Settings;
+use crate::template::TemplateError;
+
+/// A request that this model can answer, ready to be computed.
+pub struct Prepared {
+    pub(super) tokens: Vec<u32>,
+    /// The most tokens that may be written; at least 1.
+    pub(super) limit: usize,
+    pub(super) settings: Settings,
+    pub(super) writer: Writer,
+}
+
+impl Prepared {
+    /// The prompt.
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+}
+
+/// What the model reads, and how what it writes is to be taken apart.
+struct Read {
+    tokens: Vec<u32>,
+    splitter: Option<Splitter>,
+}
+
+pub(super) fn prepare(ready: &ReadyModel, chat: &Chat, partial: &str) -> Result<Prepared, Failure> {
+    if chat.has_images() {
+        return Err(wrong(
+            "messages",
+            "this model does not see pictures; remove them or use a model that does",
+        ));
+    }
+    if chat.response_format != ResponseFormat::Text {
+        return Err(wrong(
+            "response_format",
+            "local models cannot promise JSON yet; ask for it in words or use a remote model",
+        ));
+    }
+    let settings = Settings::resolve(&chat.params, &ready.defaults, ready.tokenizer.vocab_size())?;
+    let context = ready.model.context_tokens();
+    // Text that cannot fit is not worth turning into tokens.
+    let least = chat.text_bytes() / ready.longest_token;
+    if least >= context {
+        return Err(too_long(
+            chat,
+            &format!("at least {least}"),
+            chat.params.max_tokens,
+            context,
+        ));
+    }
+    let read = match &chat.prompt {
+        Prompt::Text(text) => Read {
+            tokens: ready
+                .tokenizer
+                .encode_prompt(&format!("{text}{partial}"))
+                .map_err(|error| encoding(&error))?,
+            splitter: None,
+        },
+        Prompt::Turns(_) => read_turns(ready, chat, partial)?,
+    };
+    if read.tokens.is_empty() {
+        return Err(wrong(
+            field(chat),
+            "there is nothing to answer: the prompt is empty",
+        ));
+    }
+    let (used, wanted) = (read.tokens.len(), chat.params.max_tokens);
+    if wanted == Some(0) {
+        return Err(wrong("max_tokens", "max_tokens must be at least 1"));
+    }
+    let left = context.saturating_sub(used);
+    if left < wanted.unwrap_or(1) as usize {
+        return Err(too_long(chat, &used.to_string(), wanted, context));
+    }
+    let one_call = chat.params.parallel_tool_calls == Some(false);
+    Ok(Prepared {
+        tokens: read.tokens,
+        limit: wanted.map_or(left, |wanted| wanted as usize),
+        settings,
+        writer: Writer::new(read.splitter, &chat.params.stop, one_call),
+    })
+}
+
+fn read_turns(ready: &ReadyModel, chat: &Chat, partial: &str) -> Result<Read, Failure> {
+    let Some(template) = &ready.template else {
+        return Err(wrong(
+            "messages",
+            "this model has no chat template, so it cannot hold a conversation; use /v1/completions",
+        ));
+    };
+    let tokenizer = &ready.tokenizer;
+    let controls = tokenizer.control_texts();
+    let mut rendered = template
+        .render(chat, controls, &today())
+        .map_err(|error| match error {
+            TemplateError::Refused(_) => wrong("messages", &error.to_string()),
+            // Another model's template may well take it.
+            TemplateError::Failed(_) => Failure::new(FailureKind::Internal, error.to_string()),
+        })?;
+    let offered = !chat.tools.is_empty() && chat.tool_choice != ToolChoice::None;
+    let format = if offered {
+        ready.tool_format()
+    } else {
+        ToolFormat::None
+    };
+    let opened = rendered.marked().trim_end().ends_with("<think>");
+    let begun = if partial.is_empty() {
+        opening_of_call(&chat.tool_choice, format)
+    } else {
+        None
+    };
+    if opened && (!partial.is_empty() || begun.is_some()) {
+        // The reasoning is over where the answer has begun.
+        rendered.push_template_text("\n</think>\n\n");
+    }
+    rendered.push_content(partial, controls);
+    let thinking = opened && partial.is_empty() && begun.is_none();
+    let mut splitter = Splitter::new(format, thinking);
+    if let Some(begun) = begun {
+        rendered.push_template_text(&begun);
+        // The model only goes on with the call, so the beginning is ours to read.
+        splitter.push(&begun);
+    }
+    Ok(Read {
+        tokens: tokenizer
+            .encode_rendered(&rendered)
+            .map_err(|error| encoding(&error))?,
+        splitter: Some(splitter),
+    })
+}
+
+/// What the answer must begin with when a call is demanded.
+fn opening_of_call(choice: &ToolChoice, format: ToolFormat) -> Option<String> {
+    let (start, arguments) = match format {
+        ToolFormat::None => return None,
+        ToolFormat::Hermes => ("<tool_call>\n{\"name\": \"", "arguments"),
+        ToolFormat::BareJson => ("{\"name\": \"", "parameters"),
+    };
+    match choice {
+        ToolChoice::Auto | ToolChoice::None => None,
+        ToolChoice::Required => Some(start.to_owned()),
+        ToolChoice::Named(name) => {
+            // A JSON string without its quotes.
+            let name = serde_json::Value::from(name.as_str()).to_string();
+            let name = name.trim_matches('"');
+            Some(format!("{start}{name}\", \"{arguments}\": "))
+        }
+    }
+}
+
+fn field(chat: &Chat) -> &'static str {
+    match chat.prompt {
+        Prompt::Turns(_) => "messages",
+        Prompt::Text(_) => "prompt",
+    }
+}
+
+fn wrong(field: &str, message: &str) -> Failure {
+    Failure {
+        field: Some(field.to_owned()),
+        ..Failure::new(FailureKind::BadRequest, message)
+    }
+}
+
+fn too_long(chat: &Chat, used: &str, wanted: Option<u32>, context: usize) -> Failure {
+    let answer = match wanted {
+        Some(wanted) => format!("{wanted} for the answer"),
+        None => "at least 1 for the answer".to_owned(),
+    };
+    let message = format!(
+        "this model's context is {context} tokens; the prompt takes {used} and the request asks for {answer}; \
+         shorten the prompt or lower max_tokens"
+    );
+    Failure {
+        field: Some(field(chat).to_owned()),
+        ..Failure::new(FailureKind::ContextLength, message)
+    }
+}
+
+fn encoding(error: &LoadError) -> Failure {
+    Failure::new(FailureKind::Internal, error.to_string())
+}

@@ -1,0 +1,434 @@
+//! The compute thread: takes inputs, starts jobs, steps answers in turn.
+
+use std::collections::BTreeMap;
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nearfar_domain::events::{Event, Failure, FailureKind};
+use nearfar_domain::frames::{EngineState, FromEngine, ModelSource, Timings, ToEngine};
+
+use super::answers::{Answers, Before, Ended};
+use super::guard::{THREADS, survive};
+use super::link::{Input, Link, LinkId};
+use super::models::{Load, Models};
+use super::queue::{JobKey, MAX_RUNNING, MAX_WAITING, Queue, Waiting};
+use crate::generate::{Generation, Prepared};
+
+/// While busy, the state is told at least this often.
+const STATE_EVERY: Duration = Duration::from_secs(1);
+/// How long to wait for a full link before looking again.
+const LINK_PAUSE: Duration = Duration::from_millis(2);
+
+pub(super) struct Compute {
+    sender: SyncSender<Input>,
+    inputs: Receiver<Input>,
+    links: BTreeMap<LinkId, Link>,
+    next_link: LinkId,
+    more_links: bool,
+    models: Models,
+    queue: Queue,
+    answers: Answers,
+    told: EngineState,
+    told_at: Instant,
+}
+
+impl Compute {
+    pub(super) fn new(sender: SyncSender<Input>, inputs: Receiver<Input>) -> Self {
+        Self {
+            models: Models::new(sender.clone()),
+            sender,
+            inputs,
+            links: BTreeMap::new(),
+            next_link: 0,
+            more_links: true,
+            queue: Queue::default(),
+            answers: Answers::default(),
+            told: EngineState::default(),
+            told_at: Instant::now(),
+        }
+    }
+
+    /// Runs until no link is left and none can come.
+    pub(super) fn run(mut self) {
+        let mut stepped = false;
+        while self.more_links || !self.links.is_empty() {
+            match self.next_input(stepped) {
+                Some(input) => {
+                    self.take(input);
+                    // Inputs first: a cancellation must not wait for a step.
+                    stepped = true;
+                    continue;
+                }
+                None => self.start_jobs(),
+            }
+            stepped = self.step();
+            self.tell();
+        }
+    }
+
+    /// The next input, waiting only as long as there is nothing to compute.
+    fn next_input(&mut self, stepped: bool) -> Option<Input> {
+        if stepped {
+            return match self.inputs.try_recv() {
+                Ok(input) => Some(input),
+                // We hold a sender ourselves, so it is never disconnected.
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
+            };
+        }
+        let paused = self.links.values().any(|link| !link.has_room());
+        let busy = self.answers.len() > 0 || !self.queue.jobs.is_empty();
+        let patience = if paused {
+            LINK_PAUSE
+        } else if busy {
+            STATE_EVERY
+        } else {
+            return self.inputs.recv().ok();
+        };
+        match self.inputs.recv_timeout(patience) {
+            Ok(input) => Some(input),
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
+        }
+    }
+
+    fn take(&mut self, input: Input) {
+        match input {
+            Input::Link(stream) => self.open(stream),
+            Input::NoMoreLinks => self.more_links = false,
+            Input::Closed(link) => self.close(link),
+            Input::Frame(link, frame) => self.frame(link, frame),
+            Input::Loaded(load) => self.loaded(*load),
+            Input::Prepared(key, result, took) => self.prepared(key, result, took),
+        }
+    }
+
+    fn open(&mut self, stream: UnixStream) {
+        self.next_link += 1;
+        match Link::start(self.next_link, stream, &self.sender) {
+            Ok(mut link) => {
+                // A gate that comes to a busy engine knows so at once.
+                link.send(&FromEngine::State(self.state()));
+                self.links.insert(self.next_link, link);
+            }
+            Err(error) => tracing::error!(%error, "a link to the gate cannot be served"),
+        }
+    }
+
+    /// The gate is gone: nobody waits for its jobs.
+    fn close(&mut self, link: LinkId) {
+        self.links.remove(&link);
+        self.queue.jobs.retain(|job| job.key.0 != link);
+        for key in self.answers.of_link(link) {
+            self.answers.remove(key);
+        }
+        self.models.drop_leaving();
+    }
+
+    fn frame(&mut self, link: LinkId, frame: ToEngine) {
+        match frame {
+            ToEngine::Run(job) => self.enqueue(Waiting::new(link, *job)),
+            ToEngine::Cancel(job) => self.cancel((link, job)),
+            ToEngine::Load { model, source } => {
+                if self.models.get(&model, &source).is_some() {
+                    self.tell_loaded(link, &model);
+                } else if let Err(failure) = self.want(&model, &source) {
+                    self.load_failed(&model, &source, &failure);
+                }
+            }
+            ToEngine::Unload { model } => self.models.unload(&model),
+            ToEngine::Ping(number) => self.send(link, &FromEngine::Pong(number)),
+        }
+    }
+
+    fn enqueue(&mut self, job: Waiting) {
+        let key = job.key;
+        if self.answers.has(key) || self.queue.jobs.iter().any(|waiting| waiting.key == key) {
+            tracing::warn!(
+                job = key.1.0,
+                "the gate sent a job twice; the second one is ignored"
+            );
+            return;
+        }
+        if !self.queue.has_room(&job) {
+            let wait = self.queue.wait(self.answers.len());
+            let failure = Failure {
+                retry_after_ms: Some(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
+                ..Failure::new(
+                    FailureKind::Overloaded,
+                    format!(
+                        "{} requests wait for this device already ({MAX_WAITING} may); a new one would wait about {} s",
+                        self.queue.jobs.len(),
+                        wait.as_secs_f64().ceil()
+                    ),
+                )
+            };
+            return self.fail(key, failure, Timings::default());
+        }
+        self.queue.jobs.push_back(job);
+    }
+
+    fn cancel(&mut self, key: JobKey) {
+        let timings = if let Some(index) = self.queue.jobs.iter().position(|job| job.key == key) {
+            self.queue
+                .jobs
+                .remove(index)
+                .map(|job| before(&job).timings())
+        } else {
+            self.answers.remove(key).map(|ended| ended.timings)
+        };
+        // A job that ended before is no longer here, and its end was told.
+        if let Some(timings) = timings {
+            let failure = Failure::new(FailureKind::Cancelled, "the request was cancelled");
+            self.fail(key, failure, timings);
+            self.models.drop_leaving();
+        }
+    }
+
+    /// Gives free places to the jobs whose models are here, in order.
+    fn start_jobs(&mut self) {
+        let mut index = 0;
+        while index < self.queue.jobs.len() {
+            let job = &self.queue.jobs[index];
+            let (model, source) = (job.model.clone(), job.source.clone());
+            if let Some(ready) = self.models.get(&model, &source) {
+                if self.answers.len() >= MAX_RUNNING {
+                    return;
+                }
+                if let Some(job) = self.queue.jobs.remove(index) {
+                    let before = before(&job);
+                    self.answers
+                        .prepare(job.key, std::sync::Arc::clone(&ready), before);
+                    self.prepare(job, ready);
+                }
+            } else if let Err(failure) = self.want(&model, &source) {
+                // Takes this job out of the queue, and all others of its model.
+                self.load_failed(&model, &source, &failure);
+            } else {
+                index += 1;
+            }
+        }
+    }
+
+    fn want(&mut self, model: &str, source: &ModelSource) -> Result<(), Failure> {
+        if self.models.is_coming(model, source) {
+            return Ok(());
+        }
+        self.models.want(model, source)
+    }
+
+    /// Turns a job's text into tokens on a thread of its own: a long prompt
+    /// must not hold up the other answers.
+    fn prepare(&mut self, job: Waiting, ready: std::sync::Arc<crate::generate::ReadyModel>) {
+        let key = job.key;
+        let sender = self.sender.clone();
+        let spawned = thread::Builder::new().name(format!("{THREADS}-prepare")).spawn(move || {
+            let begun = Instant::now();
+            let result = survive(|| Generation::prepare(&ready, &job.chat, &job.partial));
+            drop((ready, job));
+            let result = result.unwrap_or_else(|| {
+                Err(Failure::new(
+                    FailureKind::Internal,
+                    "the engine made a mistake while it read this request; other requests are not affected",
+                ))
+            });
+            // Fails only when the compute thread is gone.
+            let _ = sender.send(Input::Prepared(key, result.map(Box::new), begun.elapsed()));
+        });
+        if let Err(error) = spawned {
+            let timings = self
+                .answers
+                .remove(key)
+                .map(|ended| ended.timings)
+                .unwrap_or_default();
+            let failure = Failure::new(
+                FailureKind::Overloaded,
+                format!("no thread to work on: {error}"),
+            );
+            self.fail(key, failure, timings);
+        }
+    }
+
+    fn prepared(&mut self, key: JobKey, result: Result<Box<Prepared>, Failure>, took: Duration) {
+        match result {
+            Ok(prepared) => {
+                if let Some(model) = self.answers.begin(key, *prepared) {
+                    tracing::debug!(
+                        job = key.1.0,
+                        took_ms = took.as_millis() as u64,
+                        "a job begins"
+                    );
+                    self.event(key, Event::Started { model });
+                }
+            }
+            Err(failure) => {
+                // None when the job was cancelled meanwhile.
+                if let Some(ended) = self.answers.remove(key) {
+                    self.fail(key, failure, ended.timings);
+                }
+            }
+        }
+    }
+
+    fn loaded(&mut self, load: Load) {
+        let (name, source, took) = (load.name.clone(), load.source.clone(), load.took);
+        let (result, failed) = self.models.loaded(load);
+        let now = Instant::now();
+        for job in &mut self.queue.jobs {
+            if job.model == name && job.source == source {
+                job.load = took.min(now.saturating_duration_since(job.received));
+            }
+        }
+        match result {
+            Ok(loaded) => {
+                tracing::info!(
+                    model = name,
+                    load_ms = took.as_millis() as u64,
+                    "a model is ready"
+                );
+                self.send_all(&FromEngine::Loaded {
+                    model: name,
+                    result: Ok(loaded),
+                });
+            }
+            Err(failure) => self.load_failed(&name, &source, &failure),
+        }
+        for (name, source, failure) in failed {
+            self.load_failed(&name, &source, &failure);
+        }
+    }
+
+    /// Fails every job that waits for a model which cannot be had.
+    fn load_failed(&mut self, model: &str, source: &ModelSource, failure: &Failure) {
+        tracing::warn!(
+            model,
+            kind = failure.kind.as_str(),
+            reason = failure.message,
+            "a model cannot be loaded"
+        );
+        let mut index = 0;
+        while index < self.queue.jobs.len() {
+            let job = &self.queue.jobs[index];
+            if job.model == model && job.source == *source {
+                if let Some(job) = self.queue.jobs.remove(index) {
+                    self.fail(job.key, failure.clone(), before(&job).timings());
+                }
+            } else {
+                index += 1;
+            }
+        }
+        self.send_all(&FromEngine::Loaded {
+            model: model.to_owned(),
+            result: Err(failure.message.clone()),
+        });
+    }
+
+    fn tell_loaded(&mut self, link: LinkId, model: &str) {
+        let loaded = self
+            .models
+            .list()
+            .into_iter()
+            .find(|loaded| loaded.name == model);
+        if let Some(loaded) = loaded {
+            let frame = FromEngine::Loaded {
+                model: model.to_owned(),
+                result: Ok(loaded),
+            };
+            self.send(link, &frame);
+        }
+    }
+
+    /// One step of one answer; `false` when there was none to step.
+    fn step(&mut self) -> bool {
+        for link in self.links.values_mut() {
+            link.flush();
+        }
+        if !self.answers.any_running() {
+            return false;
+        }
+        let links = &self.links;
+        let Some((key, events, end)) = self
+            .answers
+            .step(|link| links.get(&link).is_some_and(Link::has_room))
+        else {
+            return false;
+        };
+        for event in events {
+            self.event(key, event);
+        }
+        if let Some(Ended { key, timings, took }) = end {
+            self.send(
+                key.0,
+                &FromEngine::Done {
+                    job: key.1,
+                    timings,
+                },
+            );
+            self.queue.served(took);
+            self.models.drop_leaving();
+        }
+        true
+    }
+
+    fn event(&mut self, (link, job): JobKey, event: Event) {
+        self.send(link, &FromEngine::Event { job, event });
+    }
+
+    fn fail(&mut self, key: JobKey, failure: Failure, timings: Timings) {
+        self.event(key, Event::Failed(failure));
+        self.send(
+            key.0,
+            &FromEngine::Done {
+                job: key.1,
+                timings,
+            },
+        );
+    }
+
+    fn send(&mut self, link: LinkId, frame: &FromEngine) {
+        if let Some(link) = self.links.get_mut(&link) {
+            link.send(frame);
+        }
+    }
+
+    fn send_all(&mut self, frame: &FromEngine) {
+        for link in self.links.values_mut() {
+            link.send(frame);
+        }
+    }
+
+    fn state(&self) -> EngineState {
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        EngineState {
+            queued: count(self.queue.jobs.len()),
+            running: count(self.answers.len()),
+            wait_ms: self.queue.wait(self.answers.len()).as_secs_f64() * 1000.0,
+            models: self.models.list(),
+        }
+    }
+
+    /// Tells the state when it changed, and once a second while busy. Waits for
+    /// links without room: what they would hear later is newer.
+    fn tell(&mut self) {
+        if self.links.values().any(|link| !link.has_room()) {
+            return;
+        }
+        let state = self.state();
+        let busy = state.running > 0 || state.queued > 0;
+        let due = busy && self.told_at.elapsed() >= STATE_EVERY;
+        if state == self.told && !due {
+            return;
+        }
+        self.send_all(&FromEngine::State(state.clone()));
+        self.told = state;
+        self.told_at = Instant::now();
+    }
+}
+
+fn before(job: &Waiting) -> Before {
+    Before {
+        received: job.received,
+        started: Instant::now(),
+        load: job.load,
+    }
+}

@@ -1,0 +1,70 @@
+//! The engine as the gate sees it: frames in, frames out.
+//!
+//! Plain threads: one compute thread owns every model and takes turns between
+//! the answers in the making; each link has a reader and a writer, so that no
+//! peer can make the compute thread wait. Models are loaded, and long prompts
+//! turned into tokens, on threads of their own. What is not here: how an
+//! answer is made ([`crate::generate`]).
+
+mod answers;
+mod compute;
+mod guard;
+mod link;
+mod memory;
+mod models;
+mod queue;
+mod threads;
+
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread;
+
+use compute::Compute;
+use link::Input;
+
+/// How the engine runs.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Threads that compute; none means one per physical core that this
+    /// process may use.
+    pub threads: Option<usize>,
+}
+
+/// Inputs that may wait for the compute thread. Few: a frame can be large, and
+/// the compute thread looks after every step.
+const INPUTS: usize = 16;
+
+/// Answers the jobs that come over the links. Blocks; returns when `links` is
+/// closed and the last link ended.
+///
+/// # Errors
+/// When a thread cannot be started.
+pub fn serve(links: Receiver<UnixStream>, options: Options) -> std::io::Result<()> {
+    guard::hide_panic_messages();
+    threads::set_up(options.threads);
+    let (inputs, compute_inputs) = sync_channel(INPUTS);
+    let from_links = inputs.clone();
+    thread::Builder::new()
+        .name(format!("{}-links", guard::THREADS))
+        .spawn(move || {
+            // Ends with the sender of `links`, or with the compute thread.
+            for stream in links {
+                if from_links.send(Input::Link(stream)).is_err() {
+                    return;
+                }
+            }
+            // Nobody is left to tell when this fails.
+            let _ = from_links.send(Input::NoMoreLinks);
+        })?;
+    let compute = Compute::new(inputs, compute_inputs);
+    thread::Builder::new()
+        .name(format!("{}-compute", guard::THREADS))
+        .spawn(move || compute.run())?
+        .join()
+        .map_err(|_| {
+            std::io::Error::other("the engine's compute thread ended by a mistake of ours")
+        })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,239 @@
+//! Models in memory: loaded on first use, one at a time, dropped when asked to
+//! or when another one needs the room.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nearfar_domain::events::{Failure, FailureKind};
+use nearfar_domain::frames::{LoadedModel, ModelSource};
+
+use super::guard::{THREADS, survive};
+use super::link::Input;
+use super::memory;
+use crate::generate::ReadyModel;
+use crate::gguf::{Gguf, LoadError};
+
+/// A finished load.
+pub(super) struct Load {
+    pub(super) name: String,
+    pub(super) source: ModelSource,
+    pub(super) result: Result<ReadyModel, Failure>,
+    pub(super) took: Duration,
+}
+
+/// Every model that is in memory or on its way there.
+pub(super) struct Models {
+    inputs: SyncSender<Input>,
+    memory: Vec<Resident>,
+    /// At most one is being read; the others wait their turn.
+    wanted: Vec<(String, ModelSource)>,
+    loading: bool,
+}
+
+struct Resident {
+    name: String,
+    source: ModelSource,
+    ready: Arc<ReadyModel>,
+    load_ms: f64,
+    used: Instant,
+    /// To be dropped once no job uses it.
+    leaving: bool,
+}
+
+impl Resident {
+    fn in_use(&self) -> bool {
+        Arc::strong_count(&self.ready) > 1
+    }
+}
+
+impl Models {
+    pub(super) fn new(inputs: SyncSender<Input>) -> Self {
+        Self {
+            inputs,
+            memory: Vec::new(),
+            wanted: Vec::new(),
+            loading: false,
+        }
+    }
+
+    /// The model, if it is in memory.
+    pub(super) fn get(&mut self, name: &str, source: &ModelSource) -> Option<Arc<ReadyModel>> {
+        let resident = self
+            .memory
+            .iter_mut()
+            .find(|r| r.name == name && r.source == *source)?;
+        resident.used = Instant::now();
+        resident.leaving = false;
+        Some(Arc::clone(&resident.ready))
+    }
+
+    /// Whether it is being loaded or waits for that.
+    pub(super) fn is_coming(&self, name: &str, source: &ModelSource) -> bool {
+        self.wanted.iter().any(|(n, s)| n == name && s == source)
+    }
+
+    /// Begins to load a model that is not here and not coming.
+    ///
+    /// # Errors
+    /// There is no room for it, or no thread to load it on.
+    pub(super) fn want(&mut self, name: &str, source: &ModelSource) -> Result<(), Failure> {
+        self.wanted.push((name.to_owned(), source.clone()));
+        if self.loading {
+            Ok(())
+        } else {
+            self.load_next()
+        }
+    }
+
+    fn load_next(&mut self) -> Result<(), Failure> {
+        let Some((name, source)) = self.wanted.first().cloned() else {
+            return Ok(());
+        };
+        let begun = self.make_room(&name, &source).and_then(|()| {
+            let inputs = self.inputs.clone();
+            thread::Builder::new()
+                .name(format!("{THREADS}-load"))
+                .spawn(move || {
+                    let begun = Instant::now();
+                    let result = survive(|| load(&name, &source)).unwrap_or_else(|| {
+                        Err(Failure::new(
+                            FailureKind::ModelBroken,
+                            "loading the model failed by a mistake of ours; its file is probably damaged",
+                        ))
+                    });
+                    let load = Load { name, source, result, took: begun.elapsed() };
+                    // Fails only when the compute thread is gone.
+                    let _ = inputs.send(Input::Loaded(Box::new(load)));
+                })
+                .map_err(|error| Failure::new(FailureKind::Overloaded, format!("no thread to load on: {error}")))
+        });
+        self.loading = begun.is_ok();
+        if begun.is_err() {
+            self.wanted.remove(0);
+        }
+        begun.map(|_| ())
+    }
+
+    /// Drops models that nobody uses, the longest unused first, until the new
+    /// one fits.
+    fn make_room(&mut self, name: &str, source: &ModelSource) -> Result<(), Failure> {
+        // Another file under the same name replaces it.
+        self.memory
+            .retain(|r| r.name != name || r.source == *source || r.in_use());
+        let ModelSource::File { path, .. } = source else {
+            return Ok(());
+        };
+        // A file that cannot be read is refused by the load, with the reason.
+        let Ok(needed) = std::fs::metadata(path).map(|file| file.len()) else {
+            return Ok(());
+        };
+        while let Some(free) = memory::available() {
+            if free >= needed {
+                break;
+            }
+            let idle = self.memory.iter().enumerate().filter(|(_, r)| !r.in_use());
+            match idle.min_by_key(|(_, r)| r.used).map(|(index, _)| index) {
+                Some(index) => drop(self.memory.remove(index)),
+                None => {
+                    return Err(Failure::new(
+                        FailureKind::Overloaded,
+                        format!(
+                            "the model needs {} MiB of memory and {} MiB are free; use a smaller one or stop other programs",
+                            needed >> 20,
+                            free >> 20
+                        ),
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in a finished load. Returns the failure of it, and that of the
+    /// next one where it could not even begin.
+    pub(super) fn loaded(
+        &mut self,
+        load: Load,
+    ) -> (
+        Result<LoadedModel, Failure>,
+        Vec<(String, ModelSource, Failure)>,
+    ) {
+        self.loading = false;
+        self.wanted
+            .retain(|(name, source)| *name != load.name || *source != load.source);
+        let result = load.result.map(|ready| {
+            let resident = Resident {
+                name: load.name,
+                source: load.source,
+                ready: Arc::new(ready),
+                load_ms: load.took.as_secs_f64() * 1000.0,
+                used: Instant::now(),
+                leaving: false,
+            };
+            let described = describe(&resident);
+            self.memory.push(resident);
+            described
+        });
+        let mut failed = Vec::new();
+        while !self.loading
+            && let Some((name, source)) = self.wanted.first().cloned()
+        {
+            if let Err(failure) = self.load_next() {
+                failed.push((name, source, failure));
+            }
+        }
+        (result, failed)
+    }
+
+    /// Drops a model as soon as no job uses it.
+    pub(super) fn unload(&mut self, name: &str) {
+        for resident in self.memory.iter_mut().filter(|r| r.name == name) {
+            resident.leaving = true;
+        }
+        self.drop_leaving();
+    }
+
+    /// To be called when jobs ended.
+    pub(super) fn drop_leaving(&mut self) {
+        self.memory.retain(|r| !r.leaving || r.in_use());
+    }
+
+    /// What is in memory, for the gate.
+    pub(super) fn list(&self) -> Vec<LoadedModel> {
+        self.memory.iter().map(describe).collect()
+    }
+}
+
+fn describe(resident: &Resident) -> LoadedModel {
+    let model = resident.ready.model();
+    LoadedModel {
+        name: resident.name.clone(),
+        architecture: model.architecture().to_owned(),
+        memory_bytes: resident.ready.memory_bytes(),
+        context_tokens: u32::try_from(model.context_tokens()).unwrap_or(u32::MAX),
+        tools: resident.ready.offers_tools(),
+        load_ms: resident.load_ms,
+    }
+}
+
+fn load(name: &str, source: &ModelSource) -> Result<ReadyModel, Failure> {
+    let loaded = match source {
+        ModelSource::Embedded => {
+            crate::embedded().and_then(|gguf| ReadyModel::load(name, &gguf, None))
+        }
+        ModelSource::File { path, tokenizer } => Gguf::open(Path::new(path))
+            .and_then(|gguf| ReadyModel::load(name, &gguf, tokenizer.as_deref().map(Path::new))),
+    };
+    loaded.map_err(|error| {
+        let kind = match &error {
+            LoadError::Io(io) if io.kind() == std::io::ErrorKind::NotFound => {
+                FailureKind::ModelMissing
+            }
+            _ => FailureKind::ModelBroken,
+        };
+        Failure::new(kind, error.to_string())
+    })
+}
