@@ -12,7 +12,11 @@
 //! on other providers (the gate walks the legs), and prompts in logs.
 
 pub mod anthropic;
+mod client;
 pub mod codec;
+mod download;
+mod job;
+mod link;
 mod object;
 pub mod openai;
 mod presets;
@@ -21,5 +25,6 @@ mod secrets;
 pub mod sse;
 pub mod upstream;
 
+pub use link::serve;
 pub use presets::{preset, presets};
 pub use provider::{KeySource, Options, Provider};

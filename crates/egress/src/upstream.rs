@@ -224,6 +224,14 @@ fn cut(text: &str, limit: usize) -> String {
     out
 }
 
+/// Takes our key out of a failure, wherever a provider may have put it.
+pub fn scrub(failure: &mut Failure, key: Option<&str>) {
+    failure.message = redact(&failure.message, key);
+    for text in [&mut failure.field, &mut failure.upstream_code] {
+        *text = text.as_deref().map(|text| redact(text, key));
+    }
+}
+
 /// How long the provider asks us to wait: `retry-after-ms`, else `Retry-After`
 /// in seconds or as a date. Bounded to a day.
 pub fn retry_after_ms(
