@@ -26,7 +26,6 @@ const MAX_WAITING_FDS: usize = 64;
 
 /// How long one write to a child may block. A child that reads nothing for
 /// this long hangs, and its supervisor treats it so.
-#[allow(dead_code)]
 pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
 fn broken(error: FrameError) -> io::Error {

@@ -10,15 +10,25 @@
 //! the environment is copied into egress's environment at each start and held
 //! nowhere else.
 
+mod backoff;
 pub mod channel;
+mod child;
+mod environment;
+mod family;
 pub mod handover;
+mod listen;
+mod logging;
 pub mod sandbox;
+mod serve;
+mod spawn;
 mod state_dir;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+pub use child::child;
 pub use handover::{Handed, Role};
+pub use serve::{control_socket, serve};
 pub use state_dir::{StateDir, StateDirError};
 
 /// What `nearfar serve` was given on the command line.

@@ -10,6 +10,7 @@
 
 pub mod caps;
 pub mod files;
+pub mod places;
 pub mod seccomp;
 
 use std::io;
