@@ -1,5 +1,7 @@
 //! What the integration tests share.
 
+pub mod daemon;
+
 use std::path::PathBuf;
 
 /// The root of the workspace.
