@@ -212,11 +212,23 @@ fn attempts(facts: &Facts, sockets: Sockets) -> Vec<(&'static str, std::io::Resu
     vec![
         ("own-file-read", read(&facts.readable)),
         ("own-file-write", write(&facts.writable)),
-        ("socket-inet", socket(AddressFamily::INET, SocketType::STREAM)),
-        ("socket-inet6", socket(AddressFamily::INET6, SocketType::STREAM)),
+        (
+            "socket-inet",
+            socket(AddressFamily::INET, SocketType::STREAM),
+        ),
+        (
+            "socket-inet6",
+            socket(AddressFamily::INET6, SocketType::STREAM),
+        ),
         ("socket-udp", socket(AddressFamily::INET, SocketType::DGRAM)),
-        ("socket-unix", socket(AddressFamily::UNIX, SocketType::STREAM)),
-        ("socket-netlink", socket(AddressFamily::NETLINK, SocketType::RAW)),
+        (
+            "socket-unix",
+            socket(AddressFamily::UNIX, SocketType::STREAM),
+        ),
+        (
+            "socket-netlink",
+            socket(AddressFamily::NETLINK, SocketType::RAW),
+        ),
         ("connect", TcpStream::connect(facts.victim).map(drop)),
         ("listen", TcpListener::bind("127.0.0.1:0").map(drop)),
         ("listener-reopened", reopened(&sockets.listener)),
@@ -225,10 +237,22 @@ fn attempts(facts: &Facts, sockets: Sockets) -> Vec<(&'static str, std::io::Resu
         ("abstract-unix", abstract_unix(&facts.abstract_name)),
         ("socket-from-a-neighbour", link.handed().map(drop)),
         ("descriptor-of-another", descriptor_of(facts.parent)),
-        ("signal-another", test_kill_process(facts.parent).map_err(Into::into)),
-        ("environ-of-another", std::fs::read(format!("{parent}/environ")).map(drop)),
-        ("memory-of-another", std::fs::File::open(format!("{parent}/mem")).map(drop)),
-        ("files-of-another", std::fs::read_link(format!("{parent}/fd/0")).map(drop)),
+        (
+            "signal-another",
+            test_kill_process(facts.parent).map_err(Into::into),
+        ),
+        (
+            "environ-of-another",
+            std::fs::read(format!("{parent}/environ")).map(drop),
+        ),
+        (
+            "memory-of-another",
+            std::fs::File::open(format!("{parent}/mem")).map(drop),
+        ),
+        (
+            "files-of-another",
+            std::fs::read_link(format!("{parent}/fd/0")).map(drop),
+        ),
         ("file-read", read(&facts.outside)),
         ("file-write", write(&facts.outside)),
         ("exec", Command::new("/bin/true").status().map(drop)),
@@ -275,8 +299,15 @@ fn needs_landlock(name: &str) -> Option<u32> {
 fn allowed(role: Role, name: &str) -> bool {
     match name {
         "own-file-read" | "own-file-write" => true,
-        "socket-inet" | "socket-inet6" | "socket-udp" | "socket-unix" | "socket-netlink"
-        | "connect" | "listener-reopened" | "accepted-reopened" | "listener-fastopen"
+        "socket-inet"
+        | "socket-inet6"
+        | "socket-udp"
+        | "socket-unix"
+        | "socket-netlink"
+        | "connect"
+        | "listener-reopened"
+        | "accepted-reopened"
+        | "listener-fastopen"
         | "socket-from-a-neighbour" => role == Role::Egress,
         _ => false,
     }
@@ -297,7 +328,10 @@ fn check(role: Role) {
         }
         match needs_landlock(name) {
             Some(abi) if offer.landlock_abi.is_none_or(|have| have < abi) => {
-                eprintln!("SKIPPED: {name} needs Landlock ABI {abi}: {:?}", offer.landlock_abi);
+                eprintln!(
+                    "SKIPPED: {name} needs Landlock ABI {abi}: {:?}",
+                    offer.landlock_abi
+                );
             }
             _ => assert!(result.is_err(), "{role} must not: {name}"),
         }

@@ -166,9 +166,9 @@ fn engine(config: &Config, incoming: Incoming, replies: &Replies) -> io::Result<
         }
     })?;
     replies.ready()?;
-    waiting::engine(
+    nearfar_engine::serve(
         links,
-        waiting::EngineOptions {
+        nearfar_engine::Options {
             threads: config.local.threads,
         },
     )
@@ -203,20 +203,6 @@ fn egress(setup: &Setup, config: Config, incoming: Incoming, replies: &Replies) 
 
 mod waiting {
     use super::*;
-    pub(super) struct EngineOptions {
-        pub(super) threads: Option<usize>,
-    }
-    pub(super) fn engine(
-        links: std::sync::mpsc::Receiver<UnixStream>,
-        o: EngineOptions,
-    ) -> io::Result<()> {
-        let _ = o.threads;
-        let mut held = Vec::new();
-        while let Ok(link) = links.recv() {
-            held.push(link);
-        }
-        Ok(())
-    }
     pub(super) struct EgressOptions {
         pub(super) providers: Vec<nearfar_egress::Provider>,
         pub(super) credentials_dir: Option<std::path::PathBuf>,

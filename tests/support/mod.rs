@@ -1,4 +1,6 @@
 //! What the integration tests share.
+// Each test module uses some of it, and the one binary exports nothing.
+#![allow(dead_code, unreachable_pub)]
 
 pub mod daemon;
 
