@@ -16,7 +16,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 use nearfar_domain::frames::DownloadEvent;
 use nearfar_domain::ids::JobId;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::api::Api;
 use super::openai::models::target;
@@ -276,7 +276,7 @@ mod tests {
             ("since_ms=soon", "since_ms"),
             ("sins_ms=1", "sins_ms"),
         ] {
-            let body: Value = usage_query(Some(query)).unwrap_err().openai_body();
+            let body = usage_query(Some(query)).unwrap_err().openai_body();
             assert_eq!(body["error"]["param"], field);
         }
     }

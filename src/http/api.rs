@@ -95,3 +95,7 @@ async fn find_model(
         )),
     }
 }
+
+#[cfg(test)]
+#[path = "api_tests.rs"]
+mod tests;

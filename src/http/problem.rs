@@ -14,9 +14,13 @@ use serde_json::{Value, json};
 
 use crate::road::RoadError;
 
-/// An error on its way to a client.
+/// An error on its way to a client. Boxed, because it is the rare half of many
+/// results.
 #[derive(Clone, Debug)]
-pub struct Problem {
+pub struct Problem(Box<Told>);
+
+#[derive(Clone, Debug)]
+struct Told {
     status: StatusCode,
     /// OpenAI's `type`.
     kind: &'static str,
@@ -36,7 +40,7 @@ pub struct Problem {
 
 impl Problem {
     fn new(status: StatusCode, kind: &'static str, code: &str, message: String) -> Self {
-        Self {
+        Self(Box::new(Told {
             status,
             kind,
             code: code.to_owned(),
@@ -46,7 +50,7 @@ impl Problem {
             explanation: None,
             leg: None,
             upstream_status: None,
-        }
+        }))
     }
 
     /// A field of the request is wrong. `message` says how to mend it.
@@ -57,7 +61,7 @@ impl Problem {
             "invalid_value",
             message.into(),
         );
-        problem.param = Some(param.into());
+        problem.0.param = Some(param.into());
         problem
     }
 
@@ -84,7 +88,7 @@ impl Problem {
     /// No such model. `message` says how to find one.
     pub(crate) fn no_such_model(message: impl Into<String>) -> Self {
         let mut problem = Self::not_found("model_not_found", message);
-        problem.param = Some("model".to_owned());
+        problem.0.param = Some("model".to_owned());
         problem
     }
 
@@ -162,7 +166,7 @@ impl Problem {
             "too_many_requests",
             "Too many large bodies are being read. Try again shortly.".to_owned(),
         );
-        problem.retry_after_ms = Some(1_000);
+        problem.0.retry_after_ms = Some(1_000);
         problem
     }
 
@@ -184,7 +188,7 @@ impl Problem {
             "too_many_requests",
             format!("{limit} requests are under way, which is the limit. Try again shortly."),
         );
-        problem.retry_after_ms = Some(1_000);
+        problem.0.retry_after_ms = Some(1_000);
         problem
     }
 
@@ -196,7 +200,7 @@ impl Problem {
             "draining",
             "nearfar is stopping. Try again shortly.".to_owned(),
         );
-        problem.retry_after_ms = Some(2_000);
+        problem.0.retry_after_ms = Some(2_000);
         problem
     }
 
@@ -213,9 +217,9 @@ impl Problem {
             refusal_message(refusal, &explanation),
         );
         if refusal == Refusal::Health {
-            problem.retry_after_ms = Some(1_000);
+            problem.0.retry_after_ms = Some(1_000);
         }
-        problem.explanation = Some(Box::new(explanation));
+        problem.0.explanation = Some(Box::new(explanation));
         problem
     }
 
@@ -223,43 +227,43 @@ impl Problem {
     pub fn failed(failure: &Failure) -> Self {
         let (status, kind) = status_of(failure);
         let mut problem = Self::new(status, kind, code_of(failure), failure.message.clone());
-        problem.param.clone_from(&failure.field);
-        problem.retry_after_ms = failure.retry_after_ms;
-        problem.upstream_status = failure.upstream_status;
+        problem.0.param.clone_from(&failure.field);
+        problem.0.retry_after_ms = failure.retry_after_ms;
+        problem.0.upstream_status = failure.upstream_status;
         // A provider's own code tells more, unless clients look for ours.
         if let Some(code) = &failure.upstream_code
             && failure.kind != FailureKind::ContextLength
         {
-            problem.code.clone_from(code);
+            problem.0.code.clone_from(code);
         }
         problem
     }
 
     /// The same, with the decision and the leg that it came from.
     pub(crate) fn of_leg(mut self, decision: DecisionId, target: TargetId) -> Self {
-        self.leg = Some((decision, target));
+        self.0.leg = Some((decision, target));
         self
     }
 
     /// The HTTP status.
     pub fn status(&self) -> StatusCode {
-        self.status
+        self.0.status
     }
 
     /// OpenAI's error object. Also used inside a stream that has begun.
     pub fn openai_body(&self) -> Value {
         let mut body = json!({
             "error": {
-                "message": self.message,
-                "type": self.kind,
-                "param": self.param,
-                "code": self.code,
+                "message": self.0.message,
+                "type": self.0.kind,
+                "param": self.0.param,
+                "code": self.0.code,
             }
         });
-        if let Some(explanation) = &self.explanation {
+        if let Some(explanation) = &self.0.explanation {
             body["nearfar"] = super::route::explanation_json(explanation);
         }
-        if let Some(status) = self.upstream_status {
+        if let Some(status) = self.0.upstream_status {
             body["error"]["upstream_status"] = json!(status);
         }
         body
@@ -269,13 +273,13 @@ impl Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = (
-            self.status,
+            self.0.status,
             [(header::CONTENT_TYPE, "application/json")],
             self.openai_body().to_string(),
         )
             .into_response();
         let headers = response.headers_mut();
-        if let Some(ms) = self.retry_after_ms {
+        if let Some(ms) = self.0.retry_after_ms {
             headers.insert(
                 header::RETRY_AFTER,
                 HeaderValue::from(ms.div_ceil(1_000).max(1)),
@@ -286,18 +290,18 @@ impl IntoResponse for Problem {
                 headers.insert(HeaderName::from_static(name), value);
             }
         };
-        if let Some(explanation) = &self.explanation {
+        if let Some(explanation) = &self.0.explanation {
             tell("x-nearfar-decision", explanation.id.to_string());
             if !matches!(explanation.verdict, Verdict::Refuse(Refusal::Health)) {
                 // OpenAI's clients would otherwise try the same thing again.
                 tell("x-should-retry", "false".to_owned());
             }
         }
-        if let Some((decision, target)) = &self.leg {
+        if let Some((decision, target)) = &self.0.leg {
             tell("x-nearfar-decision", decision.to_string());
             tell("x-nearfar-target", target.to_string());
         }
-        tell("x-nearfar-reason", self.code);
+        tell("x-nearfar-reason", self.0.code.clone());
         response
     }
 }
@@ -410,3 +414,7 @@ fn refusal_message(refusal: Refusal, explanation: &Explanation) -> String {
     }
     message
 }
+
+#[cfg(test)]
+#[path = "problem_tests.rs"]
+mod tests;

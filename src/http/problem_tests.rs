@@ -1,0 +1,107 @@
+#![allow(clippy::unwrap_used)]
+use nearfar_domain::explain::{Candidate, Exclusion};
+use nearfar_domain::privacy::{Ceiling, Source};
+
+use super::*;
+
+fn refused(refusal: Refusal) -> Problem {
+    Problem::refused(Explanation {
+        id: DecisionId(7),
+        ceiling: Ceiling {
+            zone: Zone::Device,
+            source: Source::Tag,
+        },
+        verdict: Verdict::Refuse(refusal),
+        candidates: vec![Candidate {
+            target: TargetId::remote("openai", "mini").unwrap(),
+            zone: Zone::Cloud,
+            outcome: Outcome::Excluded(Exclusion::BeyondCeiling),
+        }],
+    })
+}
+
+#[test]
+fn a_refusal_carries_its_explanation_and_whether_to_try_again() {
+    let body = refused(Refusal::Privacy).openai_body();
+    assert_eq!(body["error"]["code"], "privacy_ceiling");
+    assert_eq!(body["error"]["type"], "server_error");
+    let message = body["error"]["message"].as_str().unwrap();
+    assert!(message.contains("openai/mini: beyond"), "{message}");
+    assert_eq!(body["nearfar"]["verdict"], "refuse");
+    assert_eq!(body["nearfar"]["ceiling"]["source"], "tag");
+    assert_eq!(
+        body["nearfar"]["candidates"][0]["exclusion"],
+        "beyond_ceiling"
+    );
+
+    let response = refused(Refusal::Privacy).into_response();
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    let headers = response.headers();
+    assert_eq!(headers["x-nearfar-reason"], "privacy_ceiling");
+    assert_eq!(
+        headers["x-nearfar-decision"],
+        "dec_00000000000000000000000000000007"
+    );
+    assert_eq!(headers["x-should-retry"], "false");
+    assert!(!headers.contains_key("retry-after"));
+
+    let response = refused(Refusal::Health).into_response();
+    assert_eq!(response.headers()["retry-after"], "1");
+    assert!(!response.headers().contains_key("x-should-retry"));
+}
+
+#[test]
+fn failures_keep_what_the_provider_said() {
+    let mut failure = Failure::new(FailureKind::RateLimited, "Slow down.");
+    failure.retry_after_ms = Some(2_500);
+    failure.upstream_status = Some(429);
+    failure.upstream_code = Some("tokens_per_minute".into());
+    failure.field = Some("model".into());
+    let problem = Problem::failed(&failure)
+        .of_leg(DecisionId(1), TargetId::remote("openai", "mini").unwrap());
+    let body = problem.openai_body();
+    assert_eq!(body["error"]["code"], "tokens_per_minute");
+    assert_eq!(body["error"]["param"], "model");
+    assert_eq!(body["error"]["upstream_status"], 429);
+    let response = problem.into_response();
+    assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(response.headers()["retry-after"], "3", "rounded up");
+    assert_eq!(response.headers()["x-nearfar-target"], "openai/mini");
+}
+
+#[test]
+fn a_missing_key_of_ours_is_never_the_clients_401() {
+    let failure = Failure::new(FailureKind::Unauthorized, "No key.");
+    assert_eq!(Problem::failed(&failure).status(), StatusCode::BAD_GATEWAY);
+}
+
+#[test]
+fn every_road_error_has_its_status() {
+    for (error, status, code) in [
+        (
+            RoadError::Field("model", "Mend it.".into()),
+            400,
+            "invalid_value",
+        ),
+        (
+            RoadError::NoSuchModel("None.".into()),
+            404,
+            "model_not_found",
+        ),
+        (RoadError::Busy { limit: 3 }, 429, "too_many_requests"),
+        (RoadError::Draining, 503, "draining"),
+        (
+            RoadError::Failed {
+                decision: DecisionId(1),
+                target: TargetId::local("x"),
+                failure: Failure::new(FailureKind::ContextLength, "Too long."),
+            },
+            400,
+            "context_length_exceeded",
+        ),
+    ] {
+        let problem = Problem::from(error);
+        assert_eq!(problem.status().as_u16(), status);
+        assert_eq!(problem.openai_body()["error"]["code"], code);
+    }
+}
