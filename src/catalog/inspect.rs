@@ -26,10 +26,11 @@ pub struct FileFacts {
     pub tools: bool,
 }
 
-/// Opens a file as the engine would, short of loading its weights.
-pub(super) fn inspect(path: &Path) -> Result<FileFacts, CatalogError> {
+/// Opens a file as the engine would, short of loading its weights; with a
+/// `tokenizer.json` in place of its own tokenizer where one is given.
+pub(super) fn inspect(path: &Path, sidecar: Option<&Path>) -> Result<FileFacts, CatalogError> {
     Gguf::open(path)
-        .and_then(|gguf| facts(&gguf))
+        .and_then(|gguf| facts(&gguf, sidecar))
         .map_err(|error| CatalogError::Unusable {
             path: path.to_owned(),
             reason: error.to_string(),
@@ -42,8 +43,11 @@ pub fn embedded() -> Option<(LocalModel, FileFacts)> {
     None
 }
 
-fn facts(gguf: &Gguf) -> Result<FileFacts, LoadError> {
-    let info = nearfar_engine::inspect(gguf)?;
+fn facts(gguf: &Gguf, sidecar: Option<&Path>) -> Result<FileFacts, LoadError> {
+    let info = match sidecar {
+        Some(sidecar) => nearfar_engine::inspect_with_sidecar(gguf, sidecar)?,
+        None => nearfar_engine::inspect(gguf)?,
+    };
     Ok(FileFacts {
         architecture: info.architecture,
         context_tokens: info.context_tokens,

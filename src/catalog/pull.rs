@@ -176,6 +176,7 @@ pub fn install_downloaded(
         link: false,
         consume: true,
         pinned: !verified,
+        tokenizer: None,
     };
     let installed = store.add(&new, &mut |_| {});
     if matches!(

@@ -44,6 +44,9 @@ pub struct NewModel {
     pub consume: bool,
     /// Whether nobody but its bringer vouches for the digest.
     pub pinned: bool,
+    /// A `tokenizer.json` to be used in place of the file's own tokenizer;
+    /// always copied.
+    pub tokenizer: Option<PathBuf>,
 }
 
 /// The weights, checked and ready to be named.
@@ -215,7 +218,7 @@ impl ModelStore {
             )));
         }
         // Before gigabytes are moved: what the engine would refuse, and what cannot fit.
-        let facts = inspect(&file)?;
+        let facts = inspect(&file, new.tokenizer.as_deref())?;
         let taken = self.get(&name).ok();
         if taken
             .as_ref()
@@ -233,18 +236,25 @@ impl ModelStore {
             });
         }
         let facts = match &arrived {
-            Arrived::Copy(copy) => inspect(copy.path()).map_err(|error| match error {
-                CatalogError::Unusable { reason, .. } => CatalogError::Unusable {
-                    path: file.clone(),
-                    reason,
-                },
-                other => other,
-            })?,
+            Arrived::Copy(copy) => {
+                inspect(copy.path(), new.tokenizer.as_deref()).map_err(|error| match error {
+                    CatalogError::Unusable { reason, .. } => CatalogError::Unusable {
+                        path: file.clone(),
+                        reason,
+                    },
+                    other => other,
+                })?
+            }
             Arrived::Moved(_) | Arrived::Linked(..) => facts,
         };
         let mut manifest = Manifest::new(name, sha256, bytes, facts, new.origin.clone());
         manifest.pinned_at_first_pull = new.pinned;
-        self.make_visible(manifest, arrived)
+        let sidecar = new
+            .tokenizer
+            .as_ref()
+            .map(|from| self.bring_sidecar(from))
+            .transpose()?;
+        self.make_visible(manifest, arrived, sidecar)
     }
 
     /// Removes a model, and its weights unless another name uses them. A broken
@@ -376,18 +386,29 @@ impl ModelStore {
                 needed: length,
             });
         }
-        let lock = self.lock()?;
-        incoming::sweep(&self.incoming());
-        let mut copy = Incoming::create(&self.incoming())?;
-        drop(lock);
+        let mut copy = self.new_incoming()?;
         let (digest, bytes) = copy.fill(file, progress)?;
         Ok((Arrived::Copy(copy), digest, bytes))
+    }
+
+    fn bring_sidecar(&self, from: &Path) -> Result<(Incoming, String), CatalogError> {
+        let mut copy = self.new_incoming()?;
+        let (digest, _) = copy.fill(from, &mut |_| {})?;
+        Ok((copy, digest))
+    }
+
+    /// A new file in the incoming folder, after what others left there was cleared away.
+    fn new_incoming(&self) -> Result<Incoming, CatalogError> {
+        let _lock = self.lock()?;
+        incoming::sweep(&self.incoming());
+        Incoming::create(&self.incoming())
     }
 
     fn make_visible(
         &self,
         mut manifest: Manifest,
         arrived: Arrived,
+        sidecar: Option<(Incoming, String)>,
     ) -> Result<Manifest, CatalogError> {
         let _lock = self.lock()?;
         let path = self.manifest_path(&manifest.name);
@@ -424,6 +445,11 @@ impl ModelStore {
         if let Some(before) = before {
             manifest.added_ms = before.added_ms;
             manifest.tokenizer = before.tokenizer;
+        }
+        if let Some((copy, digest)) = sidecar {
+            make_read_only(copy.path())?;
+            copy.place(&self.blob(&digest))?;
+            manifest.tokenizer = Some(digest);
         }
         self.write_manifest(&manifest)?;
         Ok(manifest)

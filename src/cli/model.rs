@@ -50,6 +50,9 @@ pub enum ModelCommand {
         /// The SHA-256 that the file must have
         #[arg(long, value_name = "HEX")]
         sha256: Option<String>,
+        /// A tokenizer.json to use in place of the file's own tokenizer
+        #[arg(long, value_name = "FILE")]
+        tokenizer: Option<PathBuf>,
         /// As JSON
         #[arg(long)]
         json: bool,
@@ -122,9 +125,11 @@ pub fn run(command: ModelCommand, state_dir: &Path) -> Result<(), Failed> {
             name,
             link,
             sha256,
+            tokenizer,
             json,
         } => {
             let asked = Asked {
+                tokenizer,
                 name,
                 link,
                 sha256: sha256.map(|hex| hex.to_ascii_lowercase()),
@@ -163,6 +168,7 @@ pub fn run(command: ModelCommand, state_dir: &Path) -> Result<(), Failed> {
 }
 
 struct Asked {
+    tokenizer: Option<PathBuf>,
     name: Option<String>,
     link: bool,
     sha256: Option<String>,
@@ -187,6 +193,7 @@ fn add(
                 link: asked.link,
                 consume: false,
                 pinned: false,
+                tokenizer: asked.tokenizer.clone(),
             };
             put(store, &new, asked)
         }
@@ -243,6 +250,13 @@ fn from_hugging_face(
         let name = name.unwrap_or_else(|| catalog::suggested_name(file.stem()));
         return adopt(store, (path, promised.or(digest)), name, origin, asked);
     }
+    if asked.tokenizer.is_some() {
+        return Err(
+            Failed::usage("--tokenizer goes with a file, not with a download.").mend(
+                "Fetch the file first, then `nearfar model add FILE --tokenizer TOKENIZER.json`.",
+            ),
+        );
+    }
     let pull = PullSpec {
         hf: format!("{}/{}@{}", file.repo, file.file, file.revision),
         name,
@@ -267,6 +281,7 @@ fn adopt(
         digest: asked.sha256.clone().or(digest),
         link: true,
         consume: false,
+        tokenizer: asked.tokenizer.clone(),
     };
     put(store, &new, asked)
 }

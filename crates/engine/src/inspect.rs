@@ -1,5 +1,7 @@
 //! What a model file is, without loading it: for the catalogue.
 
+use std::path::Path;
+
 use crate::gguf::{Gguf, LoadError, unsupported_type};
 use crate::output::ToolFormat;
 use crate::template::ChatTemplate;
@@ -34,8 +36,23 @@ pub struct ModelInfo {
 /// # Errors
 /// [`LoadError`], as a load would give it.
 pub fn inspect(gguf: &Gguf) -> Result<ModelInfo, LoadError> {
+    describe(gguf, Tokenizer::from_gguf)
+}
+
+/// As [`inspect`], for a model that is run with a `tokenizer.json` beside it.
+///
+/// # Errors
+/// [`LoadError`], as a load would give it.
+pub fn inspect_with_sidecar(gguf: &Gguf, sidecar: &Path) -> Result<ModelInfo, LoadError> {
+    describe(gguf, |gguf| Tokenizer::with_sidecar(gguf, sidecar))
+}
+
+fn describe(
+    gguf: &Gguf,
+    tokenizer: impl FnOnce(&Gguf) -> Result<Tokenizer, LoadError>,
+) -> Result<ModelInfo, LoadError> {
     let shape = Shape::of(gguf)?;
-    let tokenizer = Tokenizer::from_gguf(gguf)?;
+    let tokenizer = tokenizer(gguf)?;
     let tools = match gguf.opt_str("tokenizer.chat_template") {
         None => false,
         Some(source) => {

@@ -21,7 +21,7 @@ mod inspect;
 #[cfg(test)]
 mod tiny;
 
-pub use inspect::{ModelInfo, inspect};
+pub use inspect::{ModelInfo, inspect, inspect_with_sidecar};
 pub use worker::{Options, serve};
 
 /// The model that ships inside the binary.

@@ -19,6 +19,10 @@ fn gguf(salt: u8) -> Vec<u8> {
 }
 
 fn gguf_of(architecture: &str, salt: u8) -> Vec<u8> {
+    gguf_with(architecture, "qwen2", salt)
+}
+
+fn gguf_with(architecture: &str, pre: &str, salt: u8) -> Vec<u8> {
     // GPT-2's byte alphabet: printable bytes stand for themselves.
     let mut next = 0;
     let mut tokens: Vec<String> = (0..=255u8)
@@ -45,7 +49,7 @@ fn gguf_of(architecture: &str, salt: u8) -> Vec<u8> {
         .set(&key("attention.head_count"), Value::Unsigned(2))
         .set(&key("attention.head_count_kv"), Value::Unsigned(1))
         .set("tokenizer.ggml.model", Value::Text("gpt2".into()))
-        .set("tokenizer.ggml.pre", Value::Text("qwen2".into()))
+        .set("tokenizer.ggml.pre", Value::Text(pre.into()))
         .set("tokenizer.ggml.tokens", Value::Texts(tokens))
         .set("tokenizer.ggml.token_type", Value::Integers(types))
         .set("tokenizer.ggml.merges", Value::Texts(vec!["h i".into()]));
@@ -104,6 +108,7 @@ fn new(file: &Path) -> NewModel {
         link: false,
         consume: false,
         pinned: false,
+        tokenizer: None,
     }
 }
 
@@ -238,8 +243,8 @@ fn what_the_engine_refuses_never_becomes_visible() {
     let cases = [
         ("empty.gguf", Vec::new(), "damaged"),
         ("text.gguf", b"hello, I am no model".to_vec(), "GGUF"),
-        ("cut.gguf", good[..good.len() / 2].to_vec(), "complete"),
-        ("short.gguf", good[..good.len() - 1].to_vec(), "complete"),
+        ("cut.gguf", good[..good.len() / 2].to_vec(), "the file"),
+        ("short.gguf", good[..good.len() - 1].to_vec(), "the file"),
         ("other.gguf", gguf_of("mamba", 1), "mamba"),
     ];
     for (name, bytes, reason) in cases {
@@ -496,5 +501,45 @@ fn adds_at_the_same_time_are_safe() {
         findings.iter().all(|f| f.verdict == Verdict::Good),
         "{findings:?}"
     );
+    assert_eq!(entries(&place.store.incoming()), [""; 0]);
+}
+
+#[test]
+fn a_tokenizer_beside_the_model_comes_with_it() {
+    let place = Place::new();
+    let file = place.file("odd.gguf", &gguf_with("llama", "never-heard-of", 1));
+    let error = place.add(&new(&file)).unwrap_err().to_string();
+    assert!(error.contains("never-heard-of"), "{error}");
+    let json = br#"{"version":"1.0","model":{"type":"BPE","vocab":{"h":0,"i":1,"hi":2},"merges":["h i"]}}"#;
+    let tokenizer = Some(place.file("tokenizer.json", json));
+    let with = NewModel {
+        tokenizer,
+        ..new(&file)
+    };
+    let manifest = place.add(&with).unwrap();
+    assert_eq!(manifest.tokenizer, Some(sha256(json)));
+    let model = place.store.local_model(&manifest);
+    let ModelSource::File {
+        tokenizer: Some(path),
+        ..
+    } = model.source
+    else {
+        panic!("no tokenizer")
+    };
+    assert_eq!(std::fs::read(path).unwrap(), json);
+    let findings = place.store.verify(Some("odd"), &mut |_, _| {}).unwrap();
+    assert_eq!(findings.len(), 2);
+    assert!(findings.iter().all(|f| f.verdict == Verdict::Good));
+    let bad = NewModel {
+        tokenizer: Some(place.file("bad.json", b"{")),
+        name: Some("other".into()),
+        ..new(&file)
+    };
+    assert!(matches!(
+        place.add(&bad),
+        Err(CatalogError::Unusable { .. })
+    ));
+    place.store.remove("odd").unwrap();
+    assert_eq!(entries(&place.store.blobs()), [""; 0]);
     assert_eq!(entries(&place.store.incoming()), [""; 0]);
 }
