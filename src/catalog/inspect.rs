@@ -2,10 +2,14 @@
 
 use std::path::Path;
 
+use nearfar_domain::frames::ModelSource;
 use nearfar_engine::gguf::{Gguf, LoadError};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
-use super::{CatalogError, LocalModel};
+use super::incoming::hex;
+use super::store::capabilities;
+use super::{CatalogError, EMBEDDED, LocalModel};
 
 /// Facts that are read from a model's file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,7 +44,23 @@ pub(super) fn inspect(path: &Path, sidecar: Option<&Path>) -> Result<FileFacts, 
 /// The model in the binary, with its file's facts. A broken one would be a
 /// broken build: it is left out, loudly.
 pub fn embedded() -> Option<(LocalModel, FileFacts)> {
-    None
+    let bytes = nearfar_engine::embedded_model();
+    let facts = match Gguf::from_static(bytes).and_then(|gguf| facts(&gguf, None)) {
+        Ok(facts) => facts,
+        Err(error) => {
+            tracing::error!("the model in the binary is left out: {error}");
+            return None;
+        }
+    };
+    let model = LocalModel {
+        name: EMBEDDED.to_owned(),
+        source: ModelSource::Embedded,
+        capabilities: capabilities(&facts),
+        architecture: facts.architecture.clone(),
+        file_bytes: bytes.len() as u64,
+        sha256: hex(&Sha256::digest(bytes)),
+    };
+    Some((model, facts))
 }
 
 fn facts(gguf: &Gguf, sidecar: Option<&Path>) -> Result<FileFacts, LoadError> {

@@ -24,12 +24,15 @@ mod tiny;
 pub use inspect::{ModelInfo, inspect, inspect_with_sidecar};
 pub use worker::{Options, serve};
 
-/// The model that ships inside the binary.
+/// The GGUF file of the model that ships inside the binary.
+pub fn embedded_model() -> &'static [u8] {
+    include_bytes!("../../../models/concierge/concierge.gguf")
+}
+
+/// The model that ships inside the binary, opened.
 ///
 /// # Errors
-/// When this build has none.
+/// When the build was made with a broken one.
 pub(crate) fn embedded() -> Result<gguf::Gguf, gguf::LoadError> {
-    Err(gguf::LoadError::Unsupported(
-        "this build ships no model; install one with 'nearfar model add'".to_owned(),
-    ))
+    gguf::Gguf::from_static(embedded_model())
 }

@@ -543,3 +543,17 @@ fn a_tokenizer_beside_the_model_comes_with_it() {
     assert_eq!(entries(&place.store.blobs()), [""; 0]);
     assert_eq!(entries(&place.store.incoming()), [""; 0]);
 }
+
+#[test]
+fn the_model_in_the_binary_comes_first_and_can_use_tools() {
+    let place = Place::new();
+    place.add(&new(&place.file("a.gguf", &gguf(1)))).unwrap();
+    let models = Catalog::open(&place.state()).models();
+    assert_eq!(models.len(), 2);
+    assert_eq!(
+        (models[0].name.as_str(), &models[0].source),
+        (EMBEDDED, &ModelSource::Embedded)
+    );
+    assert!(models[0].capabilities.tools);
+    assert_eq!(models[1].name, "a");
+}
