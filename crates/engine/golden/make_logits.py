@@ -19,10 +19,16 @@ import numpy as np
 POSITIONS = [0, 5, 11, 17, 23]
 
 
+@llama_cpp.llama_log_callback
+def quiet(_level, _text, _data):
+    """llama.cpp writes some hundred lines per model."""
+
+
 def logits(path: pathlib.Path, context: int, tokens: list[int]) -> np.ndarray:
     """The logits after each token, `tokens x vocabulary`."""
     model_params = llama_cpp.llama_model_default_params()
     model_params.n_gpu_layers = 0
+    model_params.use_extra_bufts = False  # no repacked weights: they quantise activations otherwise
     model = llama_cpp.llama_model_load_from_file(str(path).encode(), model_params)
     if not model:
         raise SystemExit(f"llama.cpp does not load {path}")
@@ -61,6 +67,7 @@ def logits(path: pathlib.Path, context: int, tokens: list[int]) -> np.ndarray:
 
 def main() -> None:
     directory = pathlib.Path(sys.argv[1])
+    llama_cpp.llama_log_set(quiet, ctypes.c_void_p(0))
     lines = []
     for model in json.loads((directory / "models.json").read_text()):
         rows = logits(directory / f"{model['name']}.gguf", model["context"], model["tokens"])

@@ -336,7 +336,11 @@ fn blocks_of(dtype: TensorType, count: usize, size: f32, random: &mut Random, da
     };
     for _ in 0..count / elements {
         let start = data.len();
-        data.extend((0..bytes).map(|_| random.bits() as u8));
+        // -128 is outside of what Q8_0 means; the kernels differ there.
+        data.extend((0..bytes).map(|_| match random.bits() as u8 {
+            0x80 if dtype == TensorType::Q8_0 => 0x81,
+            byte => byte,
+        }));
         for (at, value) in std::iter::once(scale).chain(minimum) {
             let wobble = 1.0 + 0.3 * random.number();
             data[start + at..start + at + 2].copy_from_slice(&half(value * wobble));

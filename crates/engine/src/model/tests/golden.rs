@@ -4,6 +4,7 @@
 use serde::Deserialize;
 
 use super::*;
+use crate::gguf::TensorType;
 
 #[derive(Deserialize)]
 struct Golden {
@@ -13,18 +14,26 @@ struct Golden {
     logits: Vec<Vec<f32>>,
 }
 
-/// How far the logits may be from llama.cpp's, in units of their own spread.
+/// How far the logits after the first token, and after later ones, may be from
+/// llama.cpp's, in units of their own spread.
 ///
-/// With F32 weights nothing but the order of additions differs; llama.cpp's
-/// gelu (gemma3) goes through a half-precision table of 2^-11 relative error.
-/// With stored weights both quantise activations, to 8 bits in most types: a
-/// number that lies on a rounding edge may fall to either side, which moves it
-/// by 1/127 of its block's largest.
-fn tolerance(tiny: &Tiny) -> f32 {
+/// With F32 weights nothing but the order of additions differs, and the golden
+/// file's five digits (3e-5). llama.cpp's gelu (gemma3) goes through a table of
+/// half-precision numbers, and F16 weights round activations to such: 5e-4 each.
+///
+/// Stored types quantise activations to 8 bits (BF16: to its own 8). A number
+/// that lies on a rounding edge may fall to either side, and then moves all
+/// that follows by the rounding's own size: changing nothing but the norms'
+/// epsilon by 2e-6 moves these models' logits by 0.02 to 0.08. The first token
+/// crosses few edges, so it is compared strictly; only in Q4_1 and Q5_1 the
+/// library rounds the blocks' sums otherwise from the start.
+fn tolerance(tiny: &Tiny) -> (f32, f32) {
     match tiny.dtype {
-        gguf::TensorType::F32 if tiny.family == "gemma3" => 5e-3,
-        gguf::TensorType::F32 => 5e-4,
-        _ => 3e-2,
+        TensorType::F32 if tiny.family == "gemma3" => (3e-3, 3e-3),
+        TensorType::F32 => (2e-4, 2e-4),
+        TensorType::F16 => (5e-3, 5e-3),
+        TensorType::Q4_1 | TensorType::Q5_1 => (0.15, 0.15),
+        _ => (2e-4, 0.1),
     }
 }
 
@@ -44,14 +53,13 @@ fn logits_are_llama_cpps() {
         let mine = model
             .forward_all(&mut model.new_cache(), &tiny::prompt(tiny.vocab))
             .unwrap();
-        let mut worst = 0f32;
+        let (first, later) = tolerance(&tiny);
         for (position, theirs) in golden.positions.iter().zip(&golden.logits) {
             let off = distance(&mine[*position], theirs) / spread(theirs);
-            worst = worst.max(off);
-        }
-        println!("{:28} off by {worst:.2e} of the spread", tiny.name);
-        if worst > tolerance(&tiny) {
-            far.push((tiny.name, worst));
+            let bound = if *position == 0 { first } else { later };
+            if off.is_nan() || off > bound {
+                far.push((tiny.name, *position, off));
+            }
         }
     }
     assert!(far.is_empty(), "{far:?}");
@@ -109,6 +117,6 @@ fn every_trait_changes_the_logits() {
     for (tiny, other) in pairs {
         let (a, b) = (last(&tiny), last(&other));
         let off = distance(&a, &b) / spread(&a);
-        assert!(off > 4.0 * tolerance(&tiny), "{}: {off}", tiny.name);
+        assert!(off > 4.0 * tolerance(&tiny).1, "{}: {off}", tiny.name);
     }
 }

@@ -3,8 +3,9 @@
 
 #![allow(clippy::unwrap_used)]
 
-//GOLDEN mod golden;
+mod golden;
 mod hostile;
+mod products;
 mod sequence;
 
 use super::*;
