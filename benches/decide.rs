@@ -1,5 +1,5 @@
 //! How long a decision takes: 16 targets, a portable request with a deadline.
-//! `cargo bench --bench decide` prints nanoseconds.
+//! `cargo bench -p nearfar-domain --bench decide` prints nanoseconds.
 
 use std::hint::black_box;
 use std::time::Instant;

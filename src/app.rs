@@ -216,6 +216,15 @@ async fn build(setup: Setup, config: Config) -> std::io::Result<Arc<Gate>> {
         Ok::<_, std::io::Error>((ledger, Catalog::open(&state_dir)))
     });
     let (ledger, catalog) = opened.await.map_err(std::io::Error::other)??;
+    if let Some(name) = &config.local.default_model
+        && !catalog.models().iter().any(|model| model.name == *name)
+    {
+        tracing::warn!(
+            model = %name,
+            "local.default_model is not installed, so `auto` uses the best model that is; \
+             see `nearfar model list`"
+        );
+    }
     Ok(wire(setup, config, Arc::new(ledger), Arc::new(catalog)))
 }
 
@@ -342,32 +351,50 @@ async fn serve(
 async fn keep_model_loaded(gate: Arc<Gate>) {
     let engine = &gate.road.links.engine;
     let mut generation = 0;
-    while let Some(newer) = engine.newer_than(generation).await {
+    loop {
+        let Some(newer) = engine.newer_than(generation).await else {
+            return;
+        };
         generation = newer;
-        let mut loads = engine.loads();
         // The default, and once more what stands in for it.
         for _ in 0..2 {
             let Some(model) = gate.default_model() else {
                 break;
             };
-            engine.load(&model.name, &model.source).await;
-            let name = &model.name;
-            let settled = loads.wait_for(|loads| loads.contains_key(name));
-            let failed = match tokio::time::timeout(LOAD_PATIENCE, settled).await {
-                Ok(Ok(loads)) => loads
-                    .get(name)
-                    .and_then(|result| result.as_ref().err().cloned()),
-                Ok(Err(_)) => return,
-                // The engine went away meanwhile, or is busy with it still.
-                Err(_) => None,
-            };
-            let Some(problem) = failed else { break };
-            tracing::warn!(model = %name, "the default model cannot be loaded: {problem}");
-            let target = TargetId::local(name);
-            gate.road.links.health.broken(&target, Instant::now());
+            let target = TargetId::local(&model.name);
+            let health = &gate.road.links.health;
+            match load(engine, &model, generation).await {
+                Loading::Done => break,
+                Loading::Failed(problem) => {
+                    tracing::warn!(model = %model.name, "the model cannot be loaded: {problem}");
+                    health.broken(&target, Instant::now());
+                }
+                Loading::EngineGone => {
+                    health.crashed_while_loading(&target, generation, Instant::now());
+                    break;
+                }
+            }
         }
     }
 }
 
-/// How long one model may take to load before the next step is taken anyway.
-const LOAD_PATIENCE: Duration = Duration::from_secs(120);
+enum Loading {
+    Done,
+    Failed(String),
+    EngineGone,
+}
+
+async fn load(engine: &EngineLink, model: &LocalModel, generation: u64) -> Loading {
+    let mut loads = engine.loads();
+    engine.load(&model.name, &model.source).await;
+    tokio::select! {
+        settled = loads.wait_for(|loads| loads.contains_key(&model.name)) => match settled {
+            Ok(loads) => match loads.get(&model.name) {
+                Some(Err(problem)) => Loading::Failed(problem.clone()),
+                _ => Loading::Done,
+            },
+            Err(_) => Loading::EngineGone,
+        },
+        _ = engine.newer_than(generation) => Loading::EngineGone,
+    }
+}

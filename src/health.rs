@@ -93,6 +93,15 @@ impl Health {
         });
     }
 
+    /// The engine went away while it loaded a model, perhaps because of it.
+    /// `generation` numbers the link that ended.
+    pub fn crashed_while_loading(&self, target: &TargetId, generation: u64, now: Instant) {
+        let crashed = FailureKind::Crashed;
+        self.record(target, |record| {
+            record.breaker.failed(crashed, Some(generation), None, now);
+        });
+    }
+
     fn record<T>(&self, target: &TargetId, change: impl FnOnce(&mut Record) -> T) -> T {
         let mut records = locked(&self.records);
         if records.len() >= MAX_TARGETS && !records.contains_key(target) {

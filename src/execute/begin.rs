@@ -61,10 +61,9 @@ pub(crate) async fn begin(links: &Links, mut errand: Errand) -> Result<Begun, Al
             Err(failure) => failure,
         };
         links.metrics.leg_failed(&brief.target, failure.kind);
-        let crashed_here = failure.kind == FailureKind::Crashed && brief.target.is_local();
-        if last && crashed_here && !retried {
+        if last && failure.kind == FailureKind::Crashed && !retried {
             // Nothing was shown and nobody else may answer: the restarted
-            // engine gets the request once more.
+            // process gets the request once more.
             retried = true;
         } else if last || !failure.kind.another_leg_may_help() {
             errand.account.failed(failure.kind);

@@ -57,8 +57,8 @@ fn of_local(leg: &LocalLeg) -> Brief {
     }
 }
 
-/// Starts the plan's leg at `index`. Waits up to `patience` for the engine, if
-/// it is the engine's and is being restarted. Returns the answer's events and
+/// Starts the plan's leg at `index`. Waits up to `patience` for its process, if
+/// that is being restarted. Returns the answer's events and
 /// the number of the link that they come over.
 pub(super) async fn start(
     links: &Links,
@@ -88,7 +88,7 @@ pub(super) async fn start(
                     })
                     .await
             }
-            Leg::Remote(leg) => start_remote(links, request, leg).await,
+            Leg::Remote(leg) => start_remote(links, request, leg, patience).await,
         },
     }
 }
@@ -97,6 +97,7 @@ async fn start_remote(
     links: &Links,
     request: &Portable,
     leg: &RemoteLeg,
+    patience: Duration,
 ) -> Result<(JobStream<Event>, u64), Failure> {
     // The decision drew no leg beyond the ceiling; the wall checks once more.
     let cleared = request
@@ -106,7 +107,9 @@ async fn start_remote(
     // next leg can start in time.
     links
         .egress
-        .run(|job| EgressJob::new(job, &cleared, true, links.limits))
+        .run(patience, |job| {
+            EgressJob::new(job, &cleared, true, links.limits)
+        })
         .await
 }
 

@@ -15,12 +15,12 @@ use nearfar_domain::frames::TimeLimits;
 const FAIR_MULTIPLE: f64 = 2.0;
 const FAIR_EXTRA_MS: f64 = 50.0;
 
-/// The longest wait for an engine that is being restarted, when no other leg is left.
+/// The longest wait for a process that is being restarted, when no other leg is left.
 pub(super) const RESTART: Duration = Duration::from_secs(5);
 /// The same when another leg could answer instead.
 const RESTART_WITH_CHOICE: Duration = Duration::from_millis(500);
 
-/// How long to wait for the engine to come back.
+/// How long to wait for a leg's process to come back.
 pub(super) fn for_restart(another_leg: bool) -> Duration {
     if another_leg {
         RESTART_WITH_CHOICE

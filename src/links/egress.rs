@@ -1,7 +1,7 @@
 //! The link to egress, the only process with a network.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nearfar_domain::events::{Event, Failure, FailureKind};
 use nearfar_domain::frames::{
@@ -55,17 +55,19 @@ impl EgressLink {
         self.inner.seat.replace_task(task.abort_handle());
     }
 
-    /// Starts a job. Takes what only a cleared request can be made into.
-    /// Returns the number of the link that runs it, too.
+    /// Starts a job, once egress is there or within `patience`. Takes what only
+    /// a cleared request can be made into. Returns the number of the link that
+    /// runs it, too.
     ///
     /// # Errors
-    /// `Crashed` when egress is not there; `BadRequest` when the request is too
-    /// long for a frame.
+    /// `Crashed` when egress is not there in time; `BadRequest` when the request
+    /// is too long for a frame.
     pub async fn run(
         &self,
+        patience: Duration,
         make: impl FnOnce(JobId) -> EgressJob,
     ) -> Result<(JobStream<Event>, u64), Failure> {
-        let Some(live) = self.inner.seat.live() else {
+        let Some(live) = self.inner.seat.wait(patience).await else {
             return Err(Failure::new(
                 FailureKind::Crashed,
                 "The process that reaches providers is not running. It is being restarted; try \

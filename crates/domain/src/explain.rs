@@ -152,6 +152,8 @@ pub enum Exclusion {
     },
     /// The request limits the cost and this price is not known.
     PriceUnknown,
+    /// Allowed and able, but there are enough better ones.
+    Outranked,
 }
 
 /// What was predicted for a leg.
@@ -225,6 +227,7 @@ impl Exclusion {
             Exclusion::PriceUnknown => {
                 "its price is not known and the request sets a limit".to_owned()
             }
+            Exclusion::Outranked => "enough better targets come first".to_owned(),
         }
     }
 }

@@ -462,8 +462,7 @@ fn candidates(
                 rank: u32::try_from(rank).unwrap_or(u32::MAX),
                 forecast: scored[rank].1,
             },
-            // Allowed and able, but the legs were full.
-            (None, None) => continue,
+            (None, None) => Outcome::Excluded(Exclusion::Outranked),
         };
         all.push(Candidate {
             target: state.target.id.clone(),

@@ -282,6 +282,7 @@ proptest! {
                 let legs = decision.explanation.candidates.iter()
                     .filter(|c| matches!(c.outcome, Outcome::Leg { .. })).count();
                 prop_assert_eq!(legs, zones.len());
+                prop_assert_eq!(decision.explanation.candidates.len(), snapshot.targets.len());
                 for candidate in &decision.explanation.candidates {
                     if let Outcome::Leg { forecast, .. } = &candidate.outcome {
                         prop_assert!((0.0..=1.0).contains(&forecast.p_meets));
