@@ -109,7 +109,7 @@ impl Road {
             Err(failed) => Err(RoadError::Failed {
                 decision: id,
                 target: failed.target,
-                failure: failed.failure,
+                failure: Box::new(failed.failure),
             }),
         }
     }
@@ -274,7 +274,7 @@ pub enum RoadError {
         /// The leg that failed last.
         target: TargetId,
         /// What it said.
-        failure: Failure,
+        failure: Box<Failure>,
     },
 }
 
