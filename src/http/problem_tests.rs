@@ -94,7 +94,7 @@ fn every_road_error_has_its_status() {
             RoadError::Failed {
                 decision: DecisionId(1),
                 target: TargetId::local("x"),
-                failure: Failure::new(FailureKind::ContextLength, "Too long."),
+                failure: Box::new(Failure::new(FailureKind::ContextLength, "Too long.")),
             },
             400,
             "context_length_exceeded",
