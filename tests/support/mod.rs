@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub)]
 
 pub mod daemon;
+pub mod double;
 
 use std::path::PathBuf;
 

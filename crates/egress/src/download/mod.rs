@@ -94,6 +94,10 @@ impl Downloads {
             .ok()
             .filter(|url| !url.trim().is_empty())
             .unwrap_or_else(|| "https://huggingface.co".to_owned());
+        Self::from(endpoint, token, incoming)
+    }
+
+    fn from(endpoint: String, token: Option<SecretString>, incoming: PathBuf) -> Self {
         Self {
             incoming,
             endpoint,
@@ -321,3 +325,6 @@ async fn report(emit: &Emitter, trouble: Trouble) {
         .download(DownloadEvent::Failed { message, retryable })
         .await;
 }
+
+#[cfg(test)]
+mod tests;

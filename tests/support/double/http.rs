@@ -1,0 +1,440 @@
+//! HTTP/1.1 by hand: reads requests, writes replies, breaks both on command.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+use super::script::{Answer, Behaviour, Fault};
+use super::{Connection, Seen, State, anthropic, hub, openai};
+
+/// A reply before anything goes wrong with it.
+pub(super) struct Reply {
+    pub(super) status: u16,
+    pub(super) content_type: &'static str,
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) body: Body,
+}
+
+pub(super) enum Body {
+    /// With a length.
+    Whole(Vec<u8>),
+    /// Chunked, one chunk per event.
+    Events(Vec<String>),
+}
+
+impl Reply {
+    pub(super) fn json(body: Value) -> Reply {
+        Reply {
+            status: 200,
+            content_type: "application/json",
+            headers: Vec::new(),
+            body: Body::Whole(body.to_string().into_bytes()),
+        }
+    }
+
+    pub(super) fn events(body: Body) -> Reply {
+        Reply {
+            status: 200,
+            content_type: "text/event-stream; charset=utf-8",
+            headers: vec![("Cache-Control".to_owned(), "no-cache".to_owned())],
+            body,
+        }
+    }
+
+    pub(super) fn text(status: u16, text: &str) -> Reply {
+        Reply {
+            status,
+            content_type: "text/plain; charset=utf-8",
+            headers: Vec::new(),
+            body: Body::Whole(text.as_bytes().to_vec()),
+        }
+    }
+
+    fn error(status: u16, body: String) -> Reply {
+        Reply {
+            content_type: "application/json",
+            ..Reply::text(status, &body)
+        }
+    }
+}
+
+/// Accepts connections until dropped; its connections end with it.
+pub(super) async fn accept(listener: TcpListener, state: Arc<State>) {
+    let mut open = JoinSet::new();
+    while let Ok((stream, _)) = listener.accept().await {
+        let number = {
+            let mut all = state.connections.lock().unwrap();
+            all.push(Connection {
+                opened: Instant::now(),
+                closed: None,
+            });
+            all.len() - 1
+        };
+        let state = state.clone();
+        open.spawn(async move {
+            let _ = stream.set_nodelay(true);
+            Peer {
+                stream,
+                number,
+                state: state.clone(),
+                pending: Vec::new(),
+            }
+            .serve()
+            .await;
+            state.connections.lock().unwrap()[number].closed = Some(Instant::now());
+        });
+        while open.try_join_next().is_some() {}
+    }
+}
+
+struct Peer {
+    stream: TcpStream,
+    number: usize,
+    state: Arc<State>,
+    /// Read and not yet used.
+    pending: Vec<u8>,
+}
+
+/// The connection is over.
+struct Over;
+
+impl Peer {
+    async fn serve(mut self) {
+        while let Some(request) = self.request().await {
+            let place = {
+                let mut all = self.state.requests.lock().unwrap();
+                all.push(request.clone());
+                all.len() - 1
+            };
+            let behaviour = self.behaviour();
+            let reply = reply(&self.state, &request, &behaviour);
+            let gap = behaviour.answer.as_ref().map_or(Duration::ZERO, |a| a.gap);
+            let is_anthropic = request.path.ends_with("/messages");
+            let kept = self
+                .meet(reply, behaviour.fault, gap, is_anthropic, place)
+                .await;
+            self.state.requests.lock().unwrap()[place].over = true;
+            if kept.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn behaviour(&self) -> Behaviour {
+        let next = self.state.queue.lock().unwrap().pop_front();
+        next.or_else(|| self.state.always.lock().unwrap().clone())
+            .unwrap_or_default()
+    }
+
+    async fn more(&mut self) -> Option<()> {
+        let mut buffer = [0; 16 << 10];
+        match self.stream.read(&mut buffer).await {
+            Ok(count) if count > 0 => self.pending.extend_from_slice(&buffer[..count]),
+            _ => return None,
+        }
+        Some(())
+    }
+
+    async fn request(&mut self) -> Option<Seen> {
+        let end = loop {
+            if let Some(at) = find(&self.pending, b"\r\n\r\n") {
+                break at + 4;
+            }
+            self.more().await?;
+        };
+        let head = String::from_utf8(self.pending.drain(..end).collect()).ok()?;
+        let mut lines = head.split("\r\n");
+        let mut first = lines.next()?.split(' ');
+        let (method, path) = (first.next()?.to_owned(), first.next()?.to_owned());
+        let headers: Vec<(String, String)> = lines
+            .filter_map(|line| line.split_once(':'))
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
+            .collect();
+        let find_header = |name: &str| headers.iter().find(|(n, _)| n == name).map(|(_, v)| v);
+        let length: usize = find_header("content-length").map_or(0, |v| v.parse().unwrap_or(0));
+        while self.pending.len() < length {
+            self.more().await?;
+        }
+        Some(Seen {
+            connection: self.number,
+            method,
+            path,
+            headers,
+            body: self.pending.drain(..length).collect(),
+            at: Instant::now(),
+            sent: 0,
+            closed_early: false,
+            over: false,
+        })
+    }
+
+    /// Writes a reply, or what is left of it.
+    async fn meet(
+        &mut self,
+        reply: Reply,
+        fault: Fault,
+        gap: Duration,
+        is_anthropic: bool,
+        place: usize,
+    ) -> Result<(), Over> {
+        match fault {
+            Fault::ResetBeforeHeaders => return self.reset(),
+            Fault::CloseBeforeHeaders => return Err(Over),
+            Fault::StallBeforeHeaders => return self.stall(place).await,
+            Fault::SlowHeaders(pause) => {
+                for byte in b"HTTP/1.1 200 OK\r\nx-slow: "
+                    .iter()
+                    .chain(std::iter::repeat(&b'a'))
+                {
+                    self.write(&[*byte], place).await?;
+                    self.pause(pause, place).await?;
+                }
+            }
+            _ => {}
+        }
+        let (head, pieces, chunked) = wire(reply);
+        self.write(head.as_bytes(), place).await?;
+        let pieces = distort(pieces, &fault, is_anthropic);
+        for (number, piece) in pieces.iter().enumerate() {
+            match fault {
+                Fault::StallBeforeBody => return self.stall(place).await,
+                Fault::Stall { after } if after == number => return self.stall(place).await,
+                Fault::Cut { after, reset } if after == number => {
+                    // Half of the piece, so that the cut is inside an event.
+                    let bytes = framed(piece, chunked);
+                    self.write(&bytes[..bytes.len() / 2], place).await?;
+                    // Lets the bytes go out before a reset takes them back.
+                    self.pause(Duration::from_millis(30), place).await?;
+                    return if reset { self.reset() } else { Err(Over) };
+                }
+                Fault::End { after } if after == number => break,
+                Fault::CutFile { after_bytes } => {
+                    let kept = &piece[..after_bytes.min(piece.len())];
+                    self.write(kept, place).await?;
+                    self.pause(Duration::from_millis(30), place).await?;
+                    return Err(Over);
+                }
+                _ => {}
+            }
+            if !gap.is_zero() {
+                self.pause(gap, place).await?;
+            }
+            let bytes = framed(piece, chunked);
+            if matches!(fault, Fault::ByteByByte) {
+                for byte in bytes {
+                    self.write(&[byte], place).await?;
+                    tokio::task::yield_now().await;
+                }
+            } else {
+                self.write(&bytes, place).await?;
+            }
+        }
+        if chunked {
+            self.write(b"0\r\n\r\n", place).await?;
+        }
+        Ok(())
+    }
+
+    async fn write(&mut self, bytes: &[u8], place: usize) -> Result<(), Over> {
+        let written = self.stream.write_all(bytes).await;
+        let mut all = self.state.requests.lock().unwrap();
+        match written {
+            Ok(()) => {
+                all[place].sent += bytes.len();
+                Ok(())
+            }
+            Err(_) => {
+                all[place].closed_early = true;
+                Err(Over)
+            }
+        }
+    }
+
+    /// Waits, and notices if the client goes away meanwhile.
+    async fn pause(&mut self, time: Duration, place: usize) -> Result<(), Over> {
+        let gone = tokio::select! {
+            () = tokio::time::sleep(time) => false,
+            more = self.more() => more.is_none(),
+        };
+        if gone {
+            self.state.requests.lock().unwrap()[place].closed_early = true;
+            return Err(Over);
+        }
+        Ok(())
+    }
+
+    async fn stall(&mut self, place: usize) -> Result<(), Over> {
+        loop {
+            self.pause(Duration::from_secs(3600), place).await?;
+        }
+    }
+
+    fn reset(&self) -> Result<(), Over> {
+        // Closing then sends RST instead of FIN.
+        let _ = self.stream.set_zero_linger();
+        Err(Over)
+    }
+}
+
+fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
+    bytes.windows(what.len()).position(|window| window == what)
+}
+
+/// The right reply to a request.
+fn reply(state: &State, request: &Seen, behaviour: &Behaviour) -> Reply {
+    let is_anthropic = request.path.ends_with("/messages");
+    let error = |status| {
+        if is_anthropic {
+            anthropic::error(status)
+        } else {
+            openai::error(status)
+        }
+    };
+    match &behaviour.fault {
+        Fault::Status {
+            status,
+            headers,
+            body,
+        } => {
+            let body = body.clone().unwrap_or_else(|| error(*status));
+            let mut reply = Reply::error(*status, body);
+            let headers = headers.iter();
+            reply.headers = headers.map(|(n, v)| ((*n).to_owned(), v.clone())).collect();
+            return reply;
+        }
+        Fault::EmptyBody => return Reply::error(200, String::new()),
+        Fault::Garbage => return Reply::error(200, "{\"choices\": [{]".to_owned()),
+        _ => {}
+    }
+    let provider_path = request.path.starts_with("/v1/");
+    if provider_path && let Some(key) = state.key.lock().unwrap().as_ref() {
+        let bearer = format!("Bearer {key}");
+        let given = [request.header("authorization"), request.header("x-api-key")];
+        if !given.contains(&Some(key)) && !given.contains(&Some(bearer.as_str())) {
+            return Reply::error(401, error(401));
+        }
+    }
+    let body = request.json();
+    let answer = behaviour.answer.clone().unwrap_or_else(|| fitting(&body));
+    match (request.method.as_str(), request.path.as_str()) {
+        ("POST", "/v1/chat/completions") => openai::chat(&body, &answer),
+        ("POST", "/v1/completions") => openai::completion(&body, &answer),
+        ("POST", "/v1/messages") => anthropic::messages(&body, &answer),
+        ("GET", "/v1/models") => openai::models(),
+        ("GET" | "HEAD", path) if path.contains("/resolve/") || path.starts_with("/cdn/") => {
+            hub::resolve(state, request)
+        }
+        _ => Reply::error(404, error(404)),
+    }
+}
+
+/// An answer that follows from the request: a call where one is forced or its
+/// tool is named, else an echo.
+fn fitting(request: &Value) -> Answer {
+    let said = request["messages"]
+        .as_array()
+        .and_then(|all| all.last())
+        .map(|last| match &last["content"] {
+            Value::String(text) => text.clone(),
+            Value::Array(parts) => parts.iter().filter_map(|p| p["text"].as_str()).collect(),
+            _ => String::new(),
+        })
+        .or_else(|| request["prompt"].as_str().map(str::to_owned))
+        .unwrap_or_default();
+    let names: Vec<&str> = request["tools"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|tool| tool["function"]["name"].as_str().or(tool["name"].as_str()))
+        .collect();
+    let choice = &request["tool_choice"];
+    let forced = choice["function"]["name"]
+        .as_str()
+        .or(choice["name"].as_str())
+        .or_else(|| {
+            let must = *choice == "required" || choice["type"] == "any";
+            names.first().copied().filter(|_| must)
+        });
+    match forced.or_else(|| names.iter().copied().find(|name| said.contains(name))) {
+        Some(name) => Answer::call(name, "{}"),
+        None => Answer::text(&format!("You said: {said}")),
+    }
+}
+
+/// Head, pieces of the body, and whether they are chunks.
+fn wire(reply: Reply) -> (String, Vec<Vec<u8>>, bool) {
+    let reason = match reply.status {
+        200 => "OK",
+        206 => "Partial Content",
+        302 => "Found",
+        404 => "Not Found",
+        429 => "Too Many Requests",
+        _ => "Status",
+    };
+    let mut head = format!(
+        "HTTP/1.1 {} {reason}\r\nDate: Mon, 24 Nov 2025 08:00:00 GMT\r\nContent-Type: {}\r\n",
+        reply.status, reply.content_type
+    );
+    for (name, value) in &reply.headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    let (pieces, chunked) = match reply.body {
+        Body::Whole(bytes) => {
+            head.push_str(&format!("Content-Length: {}\r\n", bytes.len()));
+            (vec![bytes], false)
+        }
+        Body::Events(events) => {
+            head.push_str("Transfer-Encoding: chunked\r\n");
+            let bytes = events.into_iter().map(String::into_bytes);
+            (bytes.collect(), true)
+        }
+    };
+    head.push_str("\r\n");
+    (head, pieces, chunked)
+}
+
+fn framed(piece: &[u8], chunked: bool) -> Vec<u8> {
+    if !chunked {
+        return piece.to_vec();
+    }
+    let mut out = format!("{:x}\r\n", piece.len()).into_bytes();
+    out.extend_from_slice(piece);
+    out.extend_from_slice(b"\r\n");
+    out
+}
+
+/// The body's pieces under faults that change the text itself.
+fn distort(mut pieces: Vec<Vec<u8>>, fault: &Fault, is_anthropic: bool) -> Vec<Vec<u8>> {
+    match fault {
+        Fault::Crlf => {
+            for piece in &mut pieces {
+                *piece = String::from_utf8_lossy(piece)
+                    .replace('\n', "\r\n")
+                    .into_bytes();
+            }
+        }
+        Fault::NoEndMarker => {
+            pieces.pop();
+        }
+        Fault::NoLastBlankLine => {
+            if let Some(last) = pieces.last_mut() {
+                last.truncate(last.len() - 2);
+            }
+        }
+        Fault::ErrorEvent { after } => {
+            pieces.truncate(*after);
+            let error = if is_anthropic {
+                anthropic::error_event()
+            } else {
+                openai::error_event()
+            };
+            pieces.push(error.into_bytes());
+        }
+        _ => {}
+    }
+    pieces
+}
