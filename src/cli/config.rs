@@ -113,7 +113,7 @@ fn summary(path: &Path, config: &Config) -> String {
         line(
             "provider",
             format!(
-                "{} ({}, {}, {} models), key from {}",
+                "{} ({}, {}, {} models), key: {}",
                 provider.name,
                 provider.dialect.as_str(),
                 nearfar_domain::privacy::Zone::from(provider.zone),

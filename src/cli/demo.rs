@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use hyper::Method;
 use nearfar_egress::{KeySource, presets};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -154,8 +155,7 @@ impl Daemon {
             if let Ok(Some(status)) = self.child.try_wait() {
                 return Err(self.died(status));
             }
-            // Not ready is an error status.
-            if self.client.get("/readyz").await.is_ok() {
+            if self.is_ready().await? {
                 return Ok(self.began.elapsed());
             }
             if self.began.elapsed() > READY_WITHIN {
@@ -167,6 +167,23 @@ impl Daemon {
                 .mend("See `nearfar doctor`."));
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Not there yet and not ready yet are the same; a model that cannot be
+    /// used will not get better by waiting.
+    async fn is_ready(&self) -> Result<bool, Failed> {
+        let asked = self.client.open_any(Method::GET, "/readyz", &[], None);
+        let Ok(reply) = asked.await else {
+            return Ok(false);
+        };
+        let body = reply.json().await.unwrap_or_default();
+        match body["engine"]["model_problem"].as_str() {
+            Some(problem) => Err(Failed::new(format!(
+                "The model cannot be used: {}.",
+                style::safe(problem.trim_end_matches('.'))
+            ))),
+            None => Ok(body["ready"] == true),
         }
     }
 

@@ -5,7 +5,7 @@ const MAX_EVENT_BYTES: usize = 16 << 20;
 
 /// Cuts a stream into the data of its events, whatever the packets are.
 #[derive(Default)]
-pub struct Events {
+pub(super) struct Events {
     line: Vec<u8>,
     data: Vec<u8>,
     has_data: bool,
@@ -13,14 +13,14 @@ pub struct Events {
 
 /// An event was larger than 16 MiB.
 #[derive(Debug, PartialEq, Eq)]
-pub struct TooLong;
+pub(super) struct TooLong;
 
 impl Events {
     /// Takes more bytes; returns the events that they complete.
     ///
     /// # Errors
     /// [`TooLong`].
-    pub fn feed(&mut self, bytes: &[u8]) -> Result<Vec<String>, TooLong> {
+    pub(super) fn feed(&mut self, bytes: &[u8]) -> Result<Vec<String>, TooLong> {
         let mut events = Vec::new();
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             self.line.extend_from_slice(piece);

@@ -1,7 +1,7 @@
 //! `nearfar status`: what the daemon is doing.
 
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -21,22 +21,19 @@ pub fn run(args: &Status, state_dir: &Path) -> Result<(), Failed> {
     let text = if args.json {
         format!("{status}\n")
     } else {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| since.as_millis() as i64);
-        render(&status, now, Style::stdout())
+        render(&status, Style::stdout())
     };
     Ok(style::print(&text)?)
 }
 
 /// The status for people. What the daemon does not say is left out, so that a
 /// newer or older one can be read too.
-pub fn render(status: &Value, now_ms: i64, style: Style) -> String {
-    let mut shown = head(status, now_ms, style);
+pub fn render(status: &Value, style: Style) -> String {
+    let mut shown = head(status, style);
     let sections = [
         ("processes", parts(status, style)),
         ("targets", targets(status)),
-        ("providers", providers(status)),
+        ("providers", providers(&status["egress"])),
         ("in memory", loaded(status)),
     ];
     for (name, text) in sections {
@@ -63,26 +60,29 @@ pub fn render(status: &Value, now_ms: i64, style: Style) -> String {
     shown
 }
 
-fn head(status: &Value, now_ms: i64, style: Style) -> String {
-    let state = match (&status["draining"], &status["ready"]) {
-        (Value::Bool(true), _) => style.yellow("stopping"),
-        (_, Value::Bool(false)) => style.yellow("not ready"),
-        _ => style.green("running"),
+fn head(status: &Value, style: Style) -> String {
+    let state = if status["gate"]["state"] == "draining" {
+        style.yellow("stopping")
+    } else if status["ready"] == false {
+        style.yellow("not ready")
+    } else {
+        style.green("running")
     };
     let mut line = format!("nearfar {} {state}", style::safe(&text(&status["version"])));
-    if let Some(started) = status["started_ms"].as_i64() {
-        let up = u64::try_from(now_ms - started).unwrap_or(0) / 1_000 * 1_000;
-        let up = std::time::Duration::from_millis(up);
+    if let Some(up) = status["uptime_ms"].as_u64() {
+        let up = Duration::from_secs(up / 1_000);
         line.push_str(&format!(" for {}", units::show_duration(up)));
     }
     line.push('\n');
     let listen: Vec<String> = list(status, "listen").iter().map(text).collect();
     for (name, value) in [
         ("state", text(&status["state_dir"])),
-        ("config", text(&status["config"])),
+        ("config", text(&status["config_path"])),
         ("listen", listen.join(", ")),
-        ("requests", requests(status)),
-        ("queue", queue(status)),
+        ("requests", requests(&status["requests"])),
+        ("queue", queue(&status["engine"])),
+        ("ledger", ledger(&status["ledger"])),
+        ("model", model(&status["engine"])),
     ] {
         if !value.is_empty() {
             line.push_str(&format!("  {name:<9} {}\n", style::safe(&value)));
@@ -91,43 +91,55 @@ fn head(status: &Value, now_ms: i64, style: Style) -> String {
     line
 }
 
-fn requests(status: &Value) -> String {
-    let under_way = status["requests"]["under_way"]
-        .as_u64()
-        .or_else(|| status["in_flight"].as_u64());
-    match (under_way, status["requests"]["limit"].as_u64()) {
+fn requests(requests: &Value) -> String {
+    match (requests["under_way"].as_u64(), requests["limit"].as_u64()) {
         (Some(now), Some(limit)) => format!("{now} under way of at most {limit}"),
-        (Some(now), None) => format!("{now} under way"),
-        (None, _) => String::new(),
-    }
-}
-
-fn queue(status: &Value) -> String {
-    let engine = &status["engine"];
-    match (engine["running"].as_u64(), engine["queued"].as_u64()) {
-        (Some(running), Some(queued)) => {
-            let wait = engine["wait_ms"].as_f64().unwrap_or(0.0);
-            format!("{running} running, {queued} waiting, {} to wait", ms(wait))
-        }
         _ => String::new(),
     }
 }
 
+fn queue(engine: &Value) -> String {
+    match (engine["running"].as_u64(), engine["queued"].as_u64()) {
+        (Some(running), Some(queued)) => format!("{running} running, {queued} waiting"),
+        _ => String::new(),
+    }
+}
+
+/// Only what is wrong with it.
+fn ledger(ledger: &Value) -> String {
+    match ledger["dropped_rows"].as_u64() {
+        None | Some(0) => String::new(),
+        Some(dropped) => format!("{dropped} rows could not be written; is the disk full?"),
+    }
+}
+
+/// The model that `auto` uses here.
+fn model(engine: &Value) -> String {
+    let name = text(&engine["model"]);
+    match engine["model_problem"].as_str() {
+        Some(problem) => format!("{name}: {problem}"),
+        None if name.is_empty() => String::new(),
+        None if engine["model_ready"] == true => name,
+        None => format!("{name}, being loaded"),
+    }
+}
+
 fn parts(status: &Value, style: Style) -> String {
-    let rows: Vec<Vec<String>> = list(status, "parts")
+    let rows: Vec<Vec<String>> = ["gate", "engine", "egress"]
         .iter()
-        .map(|part| {
-            let role = text(&part["role"]).to_lowercase();
+        .filter(|role| status[**role].is_object())
+        .map(|role| {
+            let part = &status[*role];
             let report = list(status, "sandbox")
                 .iter()
-                .find(|report| text(&report["role"]).to_lowercase() == role);
+                .find(|report| text(&report["role"]).eq_ignore_ascii_case(role));
             vec![
                 format!("  {role}"),
-                state_word(&part["state"]),
+                state_words(part),
                 part["pid"]
                     .as_u64()
                     .map_or_else(|| "-".to_owned(), |pid| pid.to_string()),
-                report.map_or_else(|| "-".to_owned(), sandbox_word),
+                report.map_or_else(|| "-".to_owned(), sandbox_words),
             ]
         })
         .collect();
@@ -149,20 +161,15 @@ fn parts(status: &Value, style: Style) -> String {
 }
 
 /// `up`, `starting`, or `down, again in 2.0 s`.
-fn state_word(state: &Value) -> String {
-    if let Some(down) = state.get("down") {
-        return match down["restart_in_ms"].as_f64() {
-            Some(wait) => format!("down, again in {}", ms(wait)),
-            None => "down".to_owned(),
-        };
-    }
-    match text(state) {
-        word if word.is_empty() => "unknown".to_owned(),
-        word => word,
+fn state_words(part: &Value) -> String {
+    let state = text(&part["state"]);
+    match part["restart_in_ms"].as_f64() {
+        Some(wait) => format!("{state}, again in {}", ms(wait)),
+        None => state,
     }
 }
 
-fn sandbox_word(report: &Value) -> String {
+fn sandbox_words(report: &Value) -> String {
     let mut layers = Vec::new();
     if report["seccomp"] == true {
         layers.push("seccomp".to_owned());
@@ -198,8 +205,8 @@ fn targets(status: &Value) -> String {
     style::table(&["  TARGET", "ZONE", "HEALTH", "AUTO", "WAIT"], rows, &[4])
 }
 
-fn providers(status: &Value) -> String {
-    let rows: Vec<Vec<String>> = list(status, "providers")
+fn providers(egress: &Value) -> String {
+    let rows: Vec<Vec<String>> = list(egress, "providers")
         .iter()
         .map(|provider| {
             vec![
@@ -275,13 +282,18 @@ mod tests {
     #[test]
     fn a_status_is_shown_by_sections() {
         let status = json!({
-            "version": "0.1.0", "ready": true, "draining": false, "started_ms": 1_000,
-            "state_dir": "/var/lib/nearfar", "listen": ["127.0.0.1:4141"],
-            "requests": {"under_way": 1, "limit": 64},
-            "parts": [
-                {"role": "engine", "state": "up", "pid": 41},
-                {"role": "egress", "state": {"down": {"restart_in_ms": 2000}}, "pid": null}
-            ],
+            "version": "0.1.0", "ready": true, "started_ms": 1_000, "uptime_ms": 90_500,
+            "state_dir": "/var/lib/nearfar", "config_path": null,
+            "listen": ["127.0.0.1:4141"], "requests": {"under_way": 1, "limit": 64},
+            "ledger": {"path": "/var/lib/nearfar/ledger.sqlite", "dropped_rows": 2},
+            "gate": {"state": "up", "pid": 40},
+            "engine": {"state": "up", "pid": 41, "model": "concierge", "model_ready": true,
+                "model_problem": null, "running": 1, "queued": 0, "models": [
+                {"name": "concierge", "architecture": "qwen3", "memory_bytes": 8_388_608,
+                 "context_tokens": 1024}]},
+            "egress": {"state": "down", "restart_in_ms": 2000, "pid": null, "providers": [
+                {"name": "openai", "dialect": "openai", "zone": "cloud", "ready": false,
+                 "models": 9, "open_list": true}]},
             "sandbox": [
                 {"role": "engine", "seccomp": true, "landlock_abi": 6, "missing": []},
                 {"role": "egress", "seccomp": true, "landlock_abi": null,
@@ -289,21 +301,19 @@ mod tests {
             ],
             "targets": [{"target": "local/concierge", "zone": "device", "health": "up",
                          "auto": true, "wait_ms": 0.0}],
-            "providers": [{"name": "openai", "dialect": "openai", "zone": "cloud",
-                           "ready": false, "models": []}],
-            "engine": {"running": 1, "queued": 0, "wait_ms": 12.0, "models": [
-                {"name": "concierge", "architecture": "qwen3", "memory_bytes": 8_388_608,
-                 "context_tokens": 1024}]}
         });
         let expected = "\
 nearfar 0.1.0 running for 1m30s
   state     /var/lib/nearfar
   listen    127.0.0.1:4141
   requests  1 under way of at most 64
-  queue     1 running, 0 waiting, 12 ms to wait
+  queue     1 running, 0 waiting
+  ledger    2 rows could not be written; is the disk full?
+  model     concierge
 
 processes
   PROCESS  STATE                 PID  SANDBOX
+  gate     up                     40  -
   engine   up                     41  seccomp, Landlock 6
   egress   down, again in 2.0 s    -  seccomp
 
@@ -313,7 +323,7 @@ targets
 
 providers
   PROVIDER  DIALECT  ZONE   KEY      MODELS
-  openai    openai   cloud  missing       0
+  openai    openai   cloud  missing       9
 
 in memory
   MODEL      ARCHITECTURE   MEMORY  CONTEXT
@@ -322,13 +332,13 @@ in memory
 missing from the sandbox
   egress: Landlock: use a newer kernel
 ";
-        let shown = render(&status, 91_500, Style::PLAIN);
+        let shown = render(&status, Style::PLAIN);
         assert_eq!(shown, expected, "\n{shown}");
     }
 
     #[test]
     fn what_is_not_said_is_left_out() {
-        let shown = render(&json!({"version": "9"}), 0, Style::PLAIN);
+        let shown = render(&json!({"version": "9"}), Style::PLAIN);
         assert_eq!(shown, "nearfar 9 running\n");
     }
 }

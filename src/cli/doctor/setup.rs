@@ -243,18 +243,29 @@ pub(super) fn daemon(state_dir: &Path) -> (bool, Vec<Finding>) {
         }
     };
     let mut findings = vec![Finding::ok("daemon", "it runs and answers")];
-    let parts = status["parts"]
-        .as_array()
-        .map(Vec::as_slice)
-        .unwrap_or_default();
-    for part in parts {
-        if part["state"] != "up" {
+    for role in ["engine", "egress"] {
+        if status[role]["state"] != "up" {
             findings.push(Finding::fail(
                 "daemon",
-                format!("its {} is not up", part["role"].as_str().unwrap_or("part")),
+                format!("its {role} is not up"),
                 "it is started again by itself; if that lasts, see the log",
             ));
         }
+    }
+    if let Some(problem) = status["engine"]["model_problem"].as_str() {
+        findings.push(Finding::fail(
+            "daemon",
+            format!("its model cannot be used: {problem}"),
+            "see `nearfar model verify`, or set local.default_model to another",
+        ));
+    }
+    let dropped = status["ledger"]["dropped_rows"].as_u64().unwrap_or(0);
+    if dropped > 0 {
+        findings.push(Finding::fail(
+            "ledger",
+            format!("{dropped} rows could not be written"),
+            "make room on the disk, then restart nearfar",
+        ));
     }
     let reports = status["sandbox"]
         .as_array()
