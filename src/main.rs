@@ -1,25 +1,20 @@
 //! Arguments to roles and client verbs.
+//!
+//! The supervisor starts this same binary as `nearfar gate`, `nearfar engine`
+//! and `nearfar egress`. Those are not verbs for people, and they must begin
+//! their work before anything else runs, so they never reach the command line.
 
 use std::process::ExitCode;
 
-use nearfar::supervisor::{Role, ServeArgs, child, serve};
+use nearfar::cli;
+use nearfar::supervisor::{Role, child, serve};
 
 fn main() -> ExitCode {
-    let mut args = std::env::args().skip(1);
-    let verb = args.next().unwrap_or_default();
-    if let Some(role) = Role::ALL.into_iter().find(|role| role.name() == verb) {
+    let mut args = std::env::args_os().skip(1);
+    if let (Some(verb), None) = (args.next(), args.next())
+        && let Some(role) = Role::ALL.into_iter().find(|role| verb == role.name())
+    {
         return child(role);
     }
-    let mut serving = ServeArgs::default();
-    while let (Some(name), Some(value)) = (args.next(), args.next()) {
-        match name.as_str() {
-            "--listen" => serving
-                .listen
-                .extend(value.parse::<std::net::SocketAddr>().ok()),
-            "--state-dir" => serving.state_dir = Some(value.into()),
-            "--config" => serving.config = Some(value.into()),
-            _ => return ExitCode::FAILURE,
-        }
-    }
-    serve(serving)
+    cli::main(serve)
 }
