@@ -191,32 +191,13 @@ fn egress(setup: &Setup, config: Config, incoming: Incoming, replies: &Replies) 
         Handed::Listener(..) | Handed::Part { .. } => true,
     })?;
     replies.ready()?;
-    let options = waiting::EgressOptions {
+    let options = nearfar_egress::Options {
         providers: config.providers,
         credentials_dir: config.credentials_dir,
         incoming_dir: setup.state_dir.join("models/incoming"),
     };
-    let ended = runtime.block_on(waiting::egress(links, options, drain));
+    let ended = runtime.block_on(nearfar_egress::serve(links, options, drain));
     runtime.shutdown_timeout(Duration::from_millis(200));
     ended
 }
 
-mod waiting {
-    use super::*;
-    pub(super) struct EgressOptions {
-        pub(super) providers: Vec<nearfar_egress::Provider>,
-        pub(super) credentials_dir: Option<std::path::PathBuf>,
-        pub(super) incoming_dir: std::path::PathBuf,
-    }
-    pub(super) async fn egress(
-        mut links: tokio::sync::mpsc::Receiver<UnixStream>,
-        o: EgressOptions,
-        mut drain: tokio::sync::watch::Receiver<bool>,
-    ) -> io::Result<()> {
-        let _ = (o.providers, o.credentials_dir, o.incoming_dir);
-        let mut held = Vec::new();
-        loop {
-            tokio::select! { l = links.recv() => match l { Some(l) => held.push(l), None => return Ok(()) }, _ = drain.changed() => return Ok(()) }
-        }
-    }
-}
