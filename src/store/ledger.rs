@@ -44,13 +44,22 @@ enum Order {
 
 impl Ledger {
     /// Opens or creates `ledger.sqlite` in the state directory, which must
-    /// exist. A corrupt file is set aside and a new one begun.
+    /// exist. A corrupt file is set aside and a new one begun. A disk that is
+    /// full must not keep the device from answering: then the ledger opens,
+    /// drops and counts rows, and tries again with every batch.
     ///
     /// # Errors
     /// The file cannot be created or read, or a later nearfar wrote it.
     pub fn open(state_dir: &Path) -> Result<Ledger, StoreError> {
         let path = state_dir.join(LEDGER_FILE);
-        let connection = schema::open_writer(&path)?;
+        let connection = match schema::open_writer(&path) {
+            Ok(connection) => Some(connection),
+            Err(error @ StoreError::Disk { .. }) => {
+                tracing::error!("{error}; requests are answered and not accounted");
+                None
+            }
+            Err(error) => return Err(error),
+        };
         let (queue, orders) = sync_channel(QUEUE);
         let dropped = Arc::new(AtomicU64::new(0));
         let writer = Writer {
@@ -133,7 +142,8 @@ impl Drop for Ledger {
 
 struct Writer {
     path: PathBuf,
-    connection: Connection,
+    /// `None` while the disk does not let us open it.
+    connection: Option<Connection>,
     dropped: Arc<AtomicU64>,
     reported: u64,
     report_at: Instant,
@@ -165,37 +175,38 @@ impl Writer {
     }
 
     /// Writes one batch as one transaction; a batch that cannot be written is
-    /// dropped and counted. A file that turns out to be corrupt is replaced,
-    /// and the batch goes into the new one.
+    /// dropped and counted.
     fn write(&mut self, batch: &[Order]) {
         if batch.is_empty() {
             return;
         }
-        let Err(error) = insert_all(&mut self.connection, batch) else {
+        let Err(error) = self.try_write(batch) else {
             return;
-        };
-        let error = if schema::is_corrupt(&error) {
-            match self.begin_anew(&error) {
-                Ok(()) => match insert_all(&mut self.connection, batch) {
-                    Ok(()) => return,
-                    Err(error) => error.to_string(),
-                },
-                Err(error) => error.to_string(),
-            }
-        } else {
-            error.to_string()
         };
         self.dropped
             .fetch_add(batch.len() as u64, Ordering::Relaxed);
         if Instant::now() >= self.report_at {
-            tracing::error!(ledger = %self.path.display(), rows = batch.len(), error, "the ledger could not be written");
+            tracing::error!(rows = batch.len(), "{error}");
         }
     }
 
-    fn begin_anew(&mut self, error: &rusqlite::Error) -> Result<(), StoreError> {
-        schema::set_aside(&self.path, &error.to_string())?;
-        self.connection = schema::open_writer(&self.path)?;
-        Ok(())
+    /// A file that turns out to be corrupt is replaced, and the batch goes into
+    /// the new one.
+    fn try_write(&mut self, batch: &[Order]) -> Result<(), StoreError> {
+        let connection = match &mut self.connection {
+            Some(connection) => connection,
+            none => none.insert(schema::open_writer(&self.path)?),
+        };
+        match insert_all(connection, batch) {
+            Err(error) if schema::is_corrupt(&error) => {
+                self.connection = None;
+                schema::set_aside(&self.path, &error.to_string())?;
+                let connection = self.connection.insert(schema::open_writer(&self.path)?);
+                insert_all(connection, batch)
+            }
+            result => result,
+        }
+        .map_err(|error| schema::failed(&self.path, &error))
     }
 
     fn report(&mut self) {

@@ -29,6 +29,14 @@ pub enum StoreError {
         /// SQLite's words.
         reason: String,
     },
+    /// The disk refuses: it is full, read-only or failing. It may recover.
+    #[error("the ledger {path} cannot be written for now: {reason}; free some room on its disk")]
+    Disk {
+        /// The ledger's file.
+        path: PathBuf,
+        /// SQLite's or the system's words.
+        reason: String,
+    },
     /// A later nearfar wrote this file; an older one would spoil it.
     #[error(
         "the ledger {path} has schema version {found}, this nearfar knows up to {known}: \

@@ -2,6 +2,7 @@
 //! happens when it is broken.
 
 use std::fs::OpenOptions;
+use std::io::ErrorKind;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -86,9 +87,12 @@ pub(super) fn is_corrupt(error: &rusqlite::Error) -> bool {
 
 /// SQLite's words with the file's name.
 pub(super) fn failed(path: &Path, error: &rusqlite::Error) -> StoreError {
-    StoreError::Sqlite {
-        path: path.to_owned(),
-        reason: error.to_string(),
+    let (path, reason) = (path.to_owned(), error.to_string());
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure | ErrorCode::ReadOnly) => {
+            StoreError::Disk { path, reason }
+        }
+        _ => StoreError::Sqlite { path, reason },
     }
 }
 
@@ -108,7 +112,7 @@ pub(super) fn set_aside(path: &Path, reason: &str) -> Result<PathBuf, StoreError
     for tail in ["-wal", "-shm"] {
         match std::fs::rename(with_suffix(path, tail), with_suffix(&aside, tail)) {
             Ok(()) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(reason) => {
                 return Err(StoreError::File {
                     path: with_suffix(path, tail),
@@ -160,10 +164,18 @@ fn open_once(path: &Path) -> Result<Connection, Opening> {
 
 /// SQLite gives its `-wal` and `-shm` files the mode of the main one.
 fn make_private(path: &Path) -> Result<(), StoreError> {
-    let created = |reason| StoreError::File {
-        path: path.to_owned(),
-        what: "created",
-        reason,
+    let created = |reason: std::io::Error| match reason.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::ReadOnlyFilesystem => {
+            StoreError::Disk {
+                path: path.to_owned(),
+                reason: reason.to_string(),
+            }
+        }
+        _ => StoreError::File {
+            path: path.to_owned(),
+            what: "created",
+            reason,
+        },
     };
     let file = OpenOptions::new()
         .read(true)

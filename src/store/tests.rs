@@ -382,30 +382,35 @@ fn a_folder_that_is_not_there_is_an_error_that_names_the_file() {
     );
 }
 
-const FULL_DISK: &str = "NEARFAR_TEST_FULL_DISK";
+const LIMITED: &str = "NEARFAR_TEST_LIMITED_FILES";
 
-/// Runs itself again under a limit on file sizes, which the ledger meets as it
-/// would meet a full disk.
-#[test]
-fn a_full_disk_drops_rows_counts_them_and_keeps_the_rest() {
-    if let Some(dir) = std::env::var_os(FULL_DISK) {
-        return fill_the_disk(Path::new(&dir));
-    }
-    let dir = tempfile::tempdir().unwrap();
-    let script = "trap '' XFSZ; ulimit -f 512; exec \"$0\" --exact \"$1\" --nocapture";
+/// Runs a test again by itself, under a limit on the sizes of files (in blocks
+/// of 512 bytes), which the ledger meets as it would meet a full disk.
+fn again_with_small_files(test: &str, blocks: u32, dir: &Path) {
+    let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" --exact \"$1\"");
     let output = std::process::Command::new("sh")
-        .args(["-c", script])
+        .args(["-c", &script])
         .arg(std::env::current_exe().unwrap())
-        .arg("store::tests::a_full_disk_drops_rows_counts_them_and_keeps_the_rest")
-        .env(FULL_DISK, dir.path())
+        .arg(format!("store::tests::{test}"))
+        .env(LIMITED, dir)
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned()
-        + &*String::from_utf8_lossy(&output.stdout);
+        + &String::from_utf8_lossy(&output.stdout);
     assert!(
         output.status.success() && said.contains("1 passed"),
         "{said}"
     );
+}
+
+#[test]
+fn a_full_disk_drops_rows_counts_them_and_keeps_the_rest() {
+    if let Some(dir) = std::env::var_os(LIMITED) {
+        return fill_the_disk(Path::new(&dir));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let test = "a_full_disk_drops_rows_counts_them_and_keeps_the_rest";
+    again_with_small_files(test, 512, dir.path());
     let ledger = Ledger::open(dir.path()).unwrap();
     assert!(requests(&ledger) > 0);
     ledger.record(row("ok"));
@@ -426,4 +431,22 @@ fn fill_the_disk(dir: &Path) {
     }
     assert_eq!(requests(&ledger) + ledger.dropped(), recorded);
     assert!(requests(&ledger) > 0);
+}
+
+#[test]
+fn a_disk_that_is_full_at_the_start_does_not_keep_the_ledger_from_opening() {
+    if let Some(dir) = std::env::var_os(LIMITED) {
+        let ledger = Ledger::open(Path::new(&dir)).unwrap();
+        ledger.record(row("ok"));
+        ledger.flush();
+        assert_eq!(ledger.dropped(), 1);
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let test = "a_disk_that_is_full_at_the_start_does_not_keep_the_ledger_from_opening";
+    again_with_small_files(test, 0, dir.path());
+    let ledger = Ledger::open(dir.path()).unwrap();
+    ledger.record(row("ok"));
+    ledger.flush();
+    assert_eq!((requests(&ledger), ledger.dropped()), (1, 0));
 }
