@@ -36,6 +36,7 @@ pub struct ModelInfo {
 /// # Errors
 /// [`LoadError`], as a load would give it.
 pub fn inspect(gguf: &Gguf) -> Result<ModelInfo, LoadError> {
+<<<<<<< HEAD
     describe(gguf, Tokenizer::from_gguf)
 }
 
@@ -53,6 +54,11 @@ fn describe(
 ) -> Result<ModelInfo, LoadError> {
     let shape = Shape::of(gguf)?;
     let tokenizer = tokenizer(gguf)?;
+=======
+    let figures = Model::check(gguf)?;
+    let tokenizer = Tokenizer::from_gguf(gguf)?;
+    fits(tokenizer.vocab_size(), figures.vocab_size)?;
+>>>>>>> 85ca52f (Engine: the catalogue's check is the load's, without reading weights)
     let tools = match gguf.opt_str("tokenizer.chat_template") {
         None => false,
         Some(source) => {
@@ -60,58 +66,20 @@ fn describe(
             offers_tools(&template)
         }
     };
-    let weights = gguf
-        .tensors()
-        .fold(0u64, |sum, tensor| sum.saturating_add(tensor.byte_len()));
-    let cached = ESTIMATE_TOKENS.min(u64::from(shape.context_tokens));
+    let cached = ESTIMATE_TOKENS.min(figures.context_tokens as u64);
     Ok(ModelInfo {
         name: gguf
             .opt_str("general.name")
             .map(|name| name.chars().take(200).collect()),
-        architecture: shape.architecture,
-        context_tokens: shape.context_tokens,
+        architecture: figures.architecture,
+        context_tokens: u32::try_from(figures.context_tokens).unwrap_or(u32::MAX),
         parameters: parameters(gguf),
         quantisation: quantisation(gguf),
         tools,
-        memory_bytes: weights.saturating_add(cached.saturating_mul(shape.cache_bytes_per_token)),
+        memory_bytes: figures
+            .memory_bytes
+            .saturating_add(cached.saturating_mul(figures.cache_bytes_per_token)),
     })
-}
-
-/// Architectures that the engine runs.
-const ARCHITECTURES: [&str; 5] = ["llama", "qwen2", "qwen3", "gemma3", "phi3"];
-
-struct Shape {
-    architecture: String,
-    context_tokens: u32,
-    cache_bytes_per_token: u64,
-}
-
-impl Shape {
-    fn of(gguf: &Gguf) -> Result<Self, LoadError> {
-        let architecture = gguf.str("general.architecture")?;
-        if !ARCHITECTURES.contains(&architecture) {
-            return Err(LoadError::Unsupported(format!(
-                "the architecture '{architecture}' is not supported ({} are)",
-                ARCHITECTURES.join(", ")
-            )));
-        }
-        if let Some(info) = gguf.tensors().find(|info| info.dtype.block().is_none()) {
-            return Err(unsupported_type(info));
-        }
-        let number = |key: &str| gguf.u32(&format!("{architecture}.{key}"));
-        let heads = number("attention.head_count")?.max(1);
-        let kv_heads = number("attention.head_count_kv").unwrap_or(heads);
-        let head = number("attention.key_length").unwrap_or(number("embedding_length")? / heads);
-        // Keys and values in single precision.
-        let per_layer = u64::from(kv_heads)
-            .saturating_mul(u64::from(head))
-            .saturating_mul(8);
-        Ok(Self {
-            context_tokens: number("context_length")?,
-            cache_bytes_per_token: per_layer.saturating_mul(u64::from(number("block_count")?)),
-            architecture: architecture.to_owned(),
-        })
-    }
 }
 
 /// Whether a template offers tools in a form that the engine reads back.
@@ -180,3 +148,7 @@ fn quantisation(gguf: &Gguf) -> String {
         .max()
         .map_or_else(|| "unknown".to_owned(), |(_, name)| name)
 }
+
+#[cfg(test)]
+#[path = "inspect_tests.rs"]
+mod tests;

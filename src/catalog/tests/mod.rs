@@ -48,15 +48,30 @@ fn gguf_with(architecture: &str, pre: &str, salt: u8) -> Vec<u8> {
         .set(&key("feed_forward_length"), Value::Unsigned(16))
         .set(&key("attention.head_count"), Value::Unsigned(2))
         .set(&key("attention.head_count_kv"), Value::Unsigned(1))
+        .set(&key("attention.layer_norm_rms_epsilon"), Value::Float(1e-5))
         .set("tokenizer.ggml.model", Value::Text("gpt2".into()))
         .set("tokenizer.ggml.pre", Value::Text(pre.into()))
         .set("tokenizer.ggml.tokens", Value::Texts(tokens))
         .set("tokenizer.ggml.token_type", Value::Integers(types))
         .set("tokenizer.ggml.merges", Value::Texts(vec!["h i".into()]));
-    let data: Vec<u8> = (0..258 * 8)
-        .flat_map(|_| f32::from(salt).to_le_bytes())
-        .collect();
-    writer.tensor("token_embd.weight", &[258, 8], TensorType::F32, data);
+    for (name, shape) in [
+        ("token_embd", &[258, 8][..]),
+        ("output_norm", &[8]),
+        ("blk.0.attn_norm", &[8]),
+        ("blk.0.attn_q", &[8, 8]),
+        ("blk.0.attn_k", &[4, 8]),
+        ("blk.0.attn_v", &[4, 8]),
+        ("blk.0.attn_output", &[8, 8]),
+        ("blk.0.ffn_norm", &[8]),
+        ("blk.0.ffn_gate", &[16, 8]),
+        ("blk.0.ffn_up", &[16, 8]),
+        ("blk.0.ffn_down", &[8, 16]),
+    ] {
+        let data: Vec<u8> = (0..shape.iter().product())
+            .flat_map(|_: usize| f32::from(salt).to_le_bytes())
+            .collect();
+        writer.tensor(&format!("{name}.weight"), shape, TensorType::F32, data);
+    }
     let mut bytes = Vec::new();
     writer.write(&mut bytes).unwrap();
     bytes

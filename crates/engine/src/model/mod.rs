@@ -40,6 +40,21 @@ pub struct Model {
     memory_bytes: u64,
 }
 
+/// What a model's file says that it would be in memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Figures {
+    /// See [`Model::architecture`].
+    pub architecture: String,
+    /// See [`Model::context_tokens`].
+    pub context_tokens: usize,
+    /// See [`Model::vocab_size`].
+    pub vocab_size: usize,
+    /// See [`Model::memory_bytes`].
+    pub memory_bytes: u64,
+    /// See [`Model::cache_bytes_per_token`].
+    pub cache_bytes_per_token: u64,
+}
+
 /// Why a computation was refused or failed. The texts carry no content.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
@@ -96,7 +111,22 @@ impl Model {
     /// [`LoadError`] names the key or tensor that is missing, wrong or not
     /// supported. Nothing larger than the file's own tensors is allocated.
     pub fn load(gguf: &Gguf) -> Result<Self, LoadError> {
-        Self::build(gguf, Hyper::read(gguf, None)?)
+        Self::build(Loader::new(gguf), Hyper::read(gguf, None)?)
+    }
+
+    /// Checks a file as [`Model::load`] would, without reading its weights.
+    ///
+    /// # Errors
+    /// As [`Model::load`]; weights that are nonsense are not noticed.
+    pub fn check(gguf: &Gguf) -> Result<Figures, LoadError> {
+        let hollow = Self::build(Loader::dry(gguf), Hyper::read(gguf, None)?)?;
+        Ok(Figures {
+            architecture: hollow.architecture().to_owned(),
+            context_tokens: hollow.context_tokens(),
+            vocab_size: hollow.vocab_size(),
+            memory_bytes: hollow.memory_bytes(),
+            cache_bytes_per_token: hollow.cache_bytes_per_token(),
+        })
     }
 
     /// Loads a model for a context of `context_tokens`, at most the one that
@@ -105,11 +135,10 @@ impl Model {
     /// # Errors
     /// As [`Model::load`].
     pub fn load_for(gguf: &Gguf, context_tokens: usize) -> Result<Self, LoadError> {
-        Self::build(gguf, Hyper::read(gguf, Some(context_tokens))?)
+        Self::build(Loader::new(gguf), Hyper::read(gguf, Some(context_tokens))?)
     }
 
-    fn build(gguf: &Gguf, hyper: Hyper) -> Result<Self, LoadError> {
-        let mut loader = Loader::new(gguf);
+    fn build(mut loader: Loader<'_>, hyper: Hyper) -> Result<Self, LoadError> {
         let embedding = loader.matrix("token_embd.weight", hyper.vocab, hyper.width)?;
         let output_norm = loader.vector("output_norm.weight", hyper.width)?;
         let output = loader.opt_matrix("output.weight", hyper.vocab, hyper.width)?;
