@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use crate::gguf::{Gguf, LoadError, unsupported_type};
+use crate::gguf::{Gguf, LoadError};
+use crate::model::Model;
 use crate::output::ToolFormat;
 use crate::template::ChatTemplate;
 use crate::tokenizer::Tokenizer;
@@ -36,7 +37,6 @@ pub struct ModelInfo {
 /// # Errors
 /// [`LoadError`], as a load would give it.
 pub fn inspect(gguf: &Gguf) -> Result<ModelInfo, LoadError> {
-<<<<<<< HEAD
     describe(gguf, Tokenizer::from_gguf)
 }
 
@@ -52,13 +52,9 @@ fn describe(
     gguf: &Gguf,
     tokenizer: impl FnOnce(&Gguf) -> Result<Tokenizer, LoadError>,
 ) -> Result<ModelInfo, LoadError> {
-    let shape = Shape::of(gguf)?;
-    let tokenizer = tokenizer(gguf)?;
-=======
     let figures = Model::check(gguf)?;
-    let tokenizer = Tokenizer::from_gguf(gguf)?;
+    let tokenizer = tokenizer(gguf)?;
     fits(tokenizer.vocab_size(), figures.vocab_size)?;
->>>>>>> 85ca52f (Engine: the catalogue's check is the load's, without reading weights)
     let tools = match gguf.opt_str("tokenizer.chat_template") {
         None => false,
         Some(source) => {

@@ -84,6 +84,18 @@ impl ReadyModel {
         })
     }
 
+    /// Answers greedily unless a request says otherwise: for models that repeat
+    /// facts, where every other choice is a mistake.
+    pub fn greedy_by_default(self) -> Self {
+        Self {
+            defaults: Defaults {
+                temperature: 0.0,
+                ..self.defaults
+            },
+            ..self
+        }
+    }
+
     /// What answers call it.
     pub fn name(&self) -> &str {
         &self.name

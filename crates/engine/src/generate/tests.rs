@@ -508,3 +508,19 @@ fn a_stopped_generation_keeps_what_it_computed() {
     let told = answer(&model, &chat, "").unwrap();
     assert!(told.usage.cached_prompt.unwrap() > 0);
 }
+
+#[test]
+fn the_shipped_model_answers_from_its_facts() {
+    let model = ReadyModel::load("concierge", &crate::embedded().unwrap(), None).unwrap();
+    let model = Arc::new(model.greedy_by_default());
+    assert!(model.offers_tools());
+    let chat = Chat::turns(vec![
+        Message::text(Role::System, "Wi-Fi: network Guest, password sunny42."),
+        Message::text(Role::User, "whats the wifi password"),
+    ]);
+    let told = answer(&model, &chat, "").unwrap();
+    assert_eq!(told.reason, FinishReason::Stop, "it ends its turn");
+    assert!(!told.content.is_empty() && !told.content.contains("<|"));
+    let info = crate::inspect(&crate::embedded().unwrap()).unwrap();
+    assert_eq!(info.name.as_deref(), Some("concierge"));
+}

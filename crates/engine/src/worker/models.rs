@@ -221,9 +221,9 @@ fn describe(resident: &Resident) -> LoadedModel {
 
 fn load(name: &str, source: &ModelSource) -> Result<ReadyModel, Failure> {
     let loaded = match source {
-        ModelSource::Embedded => {
-            crate::embedded().and_then(|gguf| ReadyModel::load(name, &gguf, None))
-        }
+        ModelSource::Embedded => crate::embedded()
+            .and_then(|gguf| ReadyModel::load(name, &gguf, None))
+            .map(ReadyModel::greedy_by_default),
         ModelSource::File { path, tokenizer } => Gguf::open(Path::new(path))
             .and_then(|gguf| ReadyModel::load(name, &gguf, tokenizer.as_deref().map(Path::new))),
     };
