@@ -1,0 +1,93 @@
+"""Compares nearfar's engine with llama.cpp on the same model file.
+
+    python benches/llama_parity.py [MODEL.gguf]
+
+Needs llama-cpp-python (it is built from source by pip) and cargo. 100 prompts
+are drawn from concierge's held-out cases. Prints how many greedy continuations
+are the same token for token, the lead of the best logit where they part, and
+the difference in perplexity. Exits with 1 unless at least 95 are the same, all
+others part at a near-tie, and perplexity differs by at most 0.5 %.
+"""
+
+import json
+import math
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import numpy
+from llama_cpp import Llama
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "models/concierge/recipe"))
+import dialogues
+
+COUNT, TOKENS = 100, 64
+# Both engines round weights and activations to 8 bits, each in its own order;
+# logits differ by about this much, so a smaller lead decides nothing.
+NEAR_TIE = 0.25
+
+
+def requests():
+    cases = [c for c in dialogues.evaluation() if not any(m.get("tool_calls") or m["role"] == "tool" for m in c["messages"])]
+    step = len(cases) // COUNT
+    return [{"messages": c["messages"], "tools": c["tools"]} for c in cases[::step]][:COUNT]
+
+
+def ours(model):
+    with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file:
+        for request in requests():
+            file.write(json.dumps(request, ensure_ascii=False) + "\n")
+        file.flush()
+        subprocess.run(["cargo", "build", "--release", "--locked", "--quiet", "-p", "nearfar-engine", "--example", "parity"], cwd=ROOT, check=True)
+        metadata = json.loads(subprocess.run(["cargo", "metadata", "--format-version", "1", "--no-deps", "--locked"], cwd=ROOT, check=True, capture_output=True).stdout)
+        binary = pathlib.Path(metadata["target_directory"]) / "release/examples/parity"
+        out = subprocess.run([binary, model, file.name, "--tokens", str(TOKENS)], check=True, capture_output=True, text=True).stdout
+    return [json.loads(line) for line in out.splitlines()]
+
+
+def main():
+    model = sys.argv[1] if len(sys.argv) > 1 else str(ROOT / "models/concierge/concierge.gguf")
+    llama = Llama(model, n_ctx=1024, n_threads=2, logits_all=True, verbose=False)
+    same, parted, tokens_differ = 0, [], 0
+    nll_ours = nll_theirs = count = 0.0
+    results = ours(model)
+    for index, mine in enumerate(results):
+        theirs = llama.tokenize(mine["prompt"].encode(), add_bos=False, special=True)
+        tokens_differ += theirs != mine["prompt_ids"]
+        llama.reset()
+        llama.eval(mine["prompt_ids"])
+        scores = numpy.array(llama.scores[: len(mine["prompt_ids"])], numpy.float64)
+        top = scores.max(-1, keepdims=True)
+        log_z = (top + numpy.log(numpy.exp(scores - top).sum(-1, keepdims=True)))[:, 0]
+        following = mine["prompt_ids"][1:]
+        nll_theirs += float(sum(log_z[i] - scores[i, t] for i, t in enumerate(following)))
+        nll_ours += mine["nll"]
+        count += mine["nll_tokens"]
+        written = []
+        while len(written) < TOKENS:
+            best = int(numpy.argmax(llama.scores[llama.n_tokens - 1]))
+            written.append(best)
+            if best == llama.token_eos() or best == 0:
+                break
+            llama.eval([best])
+        if written == mine["ids"]:
+            same += 1
+        else:
+            at = next((i for i, (a, b) in enumerate(zip(written, mine["ids"])) if a != b), min(len(written), len(mine["ids"])))
+            lead = mine["gaps"][at] if at < len(mine["gaps"]) else math.inf
+            parted.append(lead)
+            print(f"prompt {index}: parts at token {at}, where our best logit leads by {lead:.4f}")
+    perplexity = [math.exp(n / count) for n in (nll_ours, nll_theirs)]
+    difference = abs(perplexity[0] / perplexity[1] - 1)
+    print(f"same prompt tokens        {len(results) - tokens_differ} of {len(results)}")
+    print(f"same greedy continuation  {same} of {len(results)}")
+    print(f"perplexity                nearfar {perplexity[0]:.4f}, llama.cpp {perplexity[1]:.4f}, difference {100 * difference:.3f} %")
+    good = same >= 0.95 * len(results) and all(lead < NEAR_TIE for lead in parted) and difference <= 0.005 and not tokens_differ
+    print("good" if good else "NOT GOOD")
+    sys.exit(0 if good else 1)
+
+
+if __name__ == "__main__":
+    main()
