@@ -4,8 +4,9 @@
 //! is the whole path on one screen; [`admission`] lets a request in,
 //! [`execute`] walks the decision's legs over the [`links`] to the other
 //! processes, [`account`] settles it. [`snapshot`] gathers what the decision
-//! may see from [`catalog`], [`health`] and the links. [`http`] is what clients
-//! speak; [`app`] is the only wiring; [`supervisor`] starts and confines the
+//! may see from [`catalog`], [`health`] and the links. [`gate`] is what
+//! a handler may ask; [`http`] is what clients speak; [`handover`] is what the
+//! supervisor gives its children; [`app`] is the only wiring; [`supervisor`] starts and confines the
 //! processes; [`cli`] is what people type.
 
 pub mod account;
@@ -15,6 +16,8 @@ pub mod catalog;
 pub mod cli;
 pub mod config;
 pub mod execute;
+pub mod gate;
+pub mod handover;
 pub mod health;
 pub mod http;
 pub mod links;

@@ -19,9 +19,9 @@ use nearfar_domain::snapshot::{Health as Usable, Snapshot, TargetState};
 use nearfar_domain::target::{Capabilities, Dialect, Place, Target};
 
 use crate::catalog::LocalModel;
+use crate::handover::Role;
 use crate::health::{Health, Prior, load_ms};
 use crate::links::{EgressLink, EngineLink};
-use crate::supervisor::handover::Role;
 use parts::{PartBoard, Presence};
 
 /// Milliseconds before a remote leg's first byte can leave: none is expected

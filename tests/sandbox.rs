@@ -12,8 +12,8 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use nearfar::handover::{ListenerKind, ToChild};
 use nearfar::supervisor::channel::{Incoming, send};
-use nearfar::supervisor::handover::{ListenerKind, ToChild};
 use nearfar::supervisor::sandbox::{Places, confine, hide, probe, settle};
 use nearfar::supervisor::{Handed, Role};
 use rustix::net::{AddressFamily, SendFlags, Shutdown, SocketType};

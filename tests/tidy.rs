@@ -11,16 +11,17 @@ const MAX_LINES: usize = 600;
 
 /// Modules of `src/` from the ground up. A module may use those on lower floors
 /// and itself; modules of one floor are strangers.
-const FLOORS: [&[&str]; 10] = [
-    &["config", "store", "catalog"],
+const FLOORS: [&[&str]; 11] = [
+    &["config", "store", "catalog", "handover"],
     &["telemetry", "health", "links"],
     &["snapshot"],
     &["admission", "account"],
     &["execute"],
     &["road"],
     &["gate"],
-    &["http", "supervisor"],
+    &["http"],
     &["app"],
+    &["supervisor"],
     &["cli"],
 ];
 
@@ -111,7 +112,8 @@ fn every_module_looks_only_downwards() {
             .to_string_lossy()
             .into_owned();
         let module = first.trim_end_matches(".rs").to_owned();
-        if module == "main" || module == "lib" {
+        // Tests may wire more than what they test.
+        if module == "main" || module == "lib" || inside.to_string_lossy().contains("tests") {
             continue;
         }
         let Some(floor) = floor_of(&module) else {

@@ -24,8 +24,8 @@ use super::probes::parts;
 use super::problem::Problem;
 use super::query;
 use super::reply::json;
-use crate::app::Gate;
 use crate::catalog::{CatalogError, PullLine, PullSpec, install_downloaded, plan_download};
+use crate::gate::Gate;
 use crate::store::{Dimension, UsageQuery};
 
 /// The routes of the control API.

@@ -15,7 +15,7 @@ use super::problem::Problem;
 use super::reply::{json, reply};
 use super::route::explanation_json;
 use super::{probes, reply::Wish};
-use crate::app::Gate;
+use crate::gate::Gate;
 use crate::road::Asked;
 
 /// What every handler sees.

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use crate::app;
 use crate::config::{Config, Overrides};
-use crate::supervisor::handover::{Handed, ListenerKind, Role, SandboxReport, Setup};
+use crate::handover::{Handed, ListenerKind, Role, SandboxReport, Setup};
 
 struct Daemon {
     dir: tempfile::TempDir,

@@ -29,8 +29,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::app::Gate;
-use crate::supervisor::handover::ListenerKind;
+use crate::gate::Gate;
+use crate::handover::ListenerKind;
 
 /// How long a client may leave its reply unread.
 const WRITE_STALL: Duration = Duration::from_secs(60);

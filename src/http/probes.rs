@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use super::api::Api;
 use super::reply::json;
-use crate::app::{Gate, Part};
-use crate::supervisor::handover::PartState;
+use crate::gate::{Gate, Part};
+use crate::handover::PartState;
 use crate::telemetry::Gauges;
 
 /// Always 200 once the gate is up: restarting it would mend nothing else.

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::supervisor::handover::{PartState, Role};
+use crate::handover::{PartState, Role};
 
 /// A restart that is farther away than this is not worth waiting for.
 const WORTH_WAITING: Duration = Duration::from_secs(5);

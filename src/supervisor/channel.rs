@@ -18,7 +18,7 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 
-use super::handover::{Handed, Setup, ToChild, ToSupervisor};
+use crate::handover::{Handed, Setup, ToChild, ToSupervisor};
 
 /// Descriptors that may wait for their frames. The supervisor never has more
 /// than a handful under way.
@@ -210,8 +210,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use std::io::{Read, Seek};
 
-    use super::super::handover::{ListenerKind, PartState, Role};
     use super::*;
+    use crate::handover::{ListenerKind, PartState, Role};
 
     fn setup() -> Setup {
         Setup {

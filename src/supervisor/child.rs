@@ -8,9 +8,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::channel::{Incoming, Replies};
-use super::handover::{Handed, Role, Setup};
 use super::{logging, sandbox};
 use crate::config::{Config, Overrides};
+use crate::handover::{Handed, Role, Setup};
 
 /// A child whose supervisor is gone has this long to end by itself.
 const ORPHANED: Duration = Duration::from_millis(500);
@@ -200,4 +200,3 @@ fn egress(setup: &Setup, config: Config, incoming: Incoming, replies: &Replies) 
     runtime.shutdown_timeout(Duration::from_millis(200));
     ended
 }
-

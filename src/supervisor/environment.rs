@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 
-use super::handover::Role;
+use crate::handover::Role;
 
 /// For every child.
 const COMMON: [&str; 6] = ["PATH", "HOME", "LANG", "TZ", "RUST_LOG", "RUST_BACKTRACE"];

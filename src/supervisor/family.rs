@@ -11,12 +11,12 @@ use rustix::process::{Pid, Signal, kill_process, pidfd_send_signal};
 
 use super::backoff::{Backoff, dice};
 use super::channel::send;
-use super::handover::{PartState, Role, SandboxReport, Setup, ToChild};
 use super::listen::Listeners;
 use super::sandbox::places;
 use super::spawn::{self, Happening, Plan, Run, Started};
 use super::state_dir::StateDir;
 use crate::config::Config;
+use crate::handover::{PartState, Role, SandboxReport, Setup, ToChild};
 
 /// How long engine and egress have to end once the gate has.
 const REST_DRAIN: Duration = Duration::from_millis(500);

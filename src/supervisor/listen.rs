@@ -5,8 +5,8 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 
-use super::handover::ListenerKind;
 use super::state_dir::{StateDir, StateDirError};
+use crate::handover::ListenerKind;
 
 /// The data API's socket inside the state directory.
 const DATA_SOCKET: &str = "nearfar.sock";

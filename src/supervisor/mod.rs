@@ -1,7 +1,7 @@
 //! `nearfar serve`: starts, confines and restarts the three processes. Sees no
 //! request.
 //!
-//! In reading order: [`handover`] is what crosses to a child and [`channel`]
+//! In reading order: [`handover`](crate::handover) is what crosses to a child and [`channel`]
 //! how; `serve` is the start of the supervisor, `family` its loop and `spawn`
 //! the start of one process; `child` is what a process does before its own
 //! work begins; [`sandbox`] is what each process may not do.
@@ -15,7 +15,6 @@ pub mod channel;
 mod child;
 mod environment;
 mod family;
-pub mod handover;
 mod listen;
 mod logging;
 pub mod sandbox;
@@ -26,8 +25,8 @@ mod state_dir;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+pub use crate::handover::{Handed, Role};
 pub use child::child;
-pub use handover::{Handed, Role};
 pub use serve::{control_socket, serve};
 pub use state_dir::{StateDir, StateDirError};
 

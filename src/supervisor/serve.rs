@@ -10,12 +10,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use nearfar_egress::KeySource;
 
 use super::family::Family;
-use super::handover::{Role, Setup};
 use super::listen::Listeners;
 use super::spawn::Happening;
 use super::state_dir::StateDir;
 use super::{ServeArgs, logging, sandbox};
 use crate::config::{Config, Overrides};
+use crate::handover::{Role, Setup};
 
 /// Runs the daemon until it is told to stop.
 ///

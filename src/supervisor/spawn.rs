@@ -12,9 +12,9 @@ use std::sync::mpsc::Sender;
 use nearfar_domain::frames::Reader;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use super::handover::{Role, SandboxReport, ToSupervisor};
 use super::sandbox::{Places, confine, verify};
 use super::{channel, environment};
+use crate::handover::{Role, SandboxReport, ToSupervisor};
 
 /// What the supervisor's loop waits for.
 pub(super) enum Happening {

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::Privacy;
-use crate::supervisor::handover::{PartState, Role};
+use crate::handover::{PartState, Role};
 
 /// What makes the request confined.
 #[derive(Clone, Debug)]

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 
-use super::super::handover::Role;
+use crate::handover::Role;
 
 /// Drops capabilities from the calling thread and what it starts. Does nothing
 /// for an ordinary user.

@@ -13,7 +13,7 @@ use landlock::{
     path_beneath_rules,
 };
 
-use super::super::handover::Role;
+use crate::handover::Role;
 
 /// The newest ABI that the rules below were thought through for.
 const KNOWN: ABI = ABI::V6;

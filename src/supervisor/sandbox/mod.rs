@@ -19,7 +19,7 @@ use std::path::Path;
 
 use rustix::process::{DumpableBehavior, Pid, set_dumpable_behavior};
 
-use super::handover::{Role, SandboxReport};
+use crate::handover::{Role, SandboxReport};
 pub use files::Places;
 
 /// What this kernel offers.

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use nearfar_egress::KeySource;
 
-use super::super::handover::Role;
 use super::Places;
 use crate::config::Config;
+use crate::handover::Role;
 
 /// A manifest longer than this is none of ours.
 const MAX_MANIFEST_BYTES: u64 = 64 << 10;

@@ -28,7 +28,7 @@ use seccompiler::{
     SeccompRule, TargetArch, sock_filter,
 };
 
-use super::super::handover::Role;
+use crate::handover::Role;
 
 /// The newest call that this file knows (`file_setattr`, Linux 6.17). From 424
 /// on the numbers are the same on all architectures.
