@@ -113,7 +113,12 @@ fn logprobs(tokens: &[TokenLogprob], mut offset: usize) -> Value {
         } else {
             let entries = token.top.iter();
             let entries = entries.map(|(text, _, p)| (text.clone(), json!(shape::logprob(*p))));
-            Value::Object(entries.collect::<Map<_, _>>())
+            let mut entries = entries.collect::<Map<_, _>>();
+            // The token that was taken is always among them, even as one too many.
+            entries
+                .entry(token.token.clone())
+                .or_insert_with(|| json!(shape::logprob(token.logprob)));
+            Value::Object(entries)
         });
     }
     json!({

@@ -33,8 +33,12 @@ fn chunk(text: &str, logprobs: &str, finish: &str) -> String {
 fn the_prompt_comes_back_first_and_offsets_count_its_characters() {
     let mut chunks = Chunks::new(head(), false, Some("Öde ".into()));
     let mut out = String::new();
+    let unlikely = TokenLogprob {
+        top: vec![("t".into(), vec![b't'], -0.25)],
+        ..token("d", -1.5)
+    };
     for event in [
-        Event::Logprobs(vec![token("an", -0.5), token("d", -1.5)]),
+        Event::Logprobs(vec![token("an", -0.5), unlikely]),
         Event::Content("and".into()),
         Event::Finished {
             reason: FinishReason::Length,
@@ -44,7 +48,7 @@ fn the_prompt_comes_back_first_and_offsets_count_its_characters() {
         chunks.push(event, &mut out);
     }
     let logprobs = "{\"tokens\":[\"an\",\"d\"],\"token_logprobs\":[-0.5,-1.5],\
-         \"top_logprobs\":[{\"an\":-0.5},{\"d\":-1.5}],\"text_offset\":[4,6]}";
+         \"top_logprobs\":[{\"an\":-0.5},{\"t\":-0.25,\"d\":-1.5}],\"text_offset\":[4,6]}";
     let expected = [
         chunk("Öde ", "null", "null"),
         chunk("and", logprobs, "null"),
