@@ -27,6 +27,10 @@ const OUTBOUND: [&str; 15] = [
     "RES_OPTIONS",
 ];
 
+/// For the engine: the inference library's own pool waits in a spin loop without
+/// end, so it gets no workers; the engine spreads the work itself.
+const ENGINE: [(&str, &str); 1] = [("CANDLE_NUM_THREADS", "1")];
+
 /// What one child's environment is made of. `keys` are the variables that the
 /// providers name; their values are read here, at the moment they are handed on.
 pub(super) fn of(role: Role, keys: &[String]) -> Vec<(OsString, OsString)> {
@@ -37,7 +41,14 @@ pub(super) fn of(role: Role, keys: &[String]) -> Vec<(OsString, OsString)> {
             };
             allowed(role, name, keys)
         })
+        .chain(own(role))
         .collect()
+}
+
+/// What a role gets whatever our own environment says.
+fn own(role: Role) -> impl Iterator<Item = (OsString, OsString)> {
+    let engine = ENGINE.iter().filter(move |_| role == Role::Engine);
+    engine.map(|(name, value)| (name.into(), value.into()))
 }
 
 fn allowed(role: Role, name: &str, keys: &[String]) -> bool {

@@ -1,11 +1,10 @@
 //! Causal grouped-query attention over a sequence's cache.
 
-use std::sync::Mutex;
-
-use candle_core::utils::barrier_pool;
+use rayon::prelude::*;
 
 use super::cache::LayerCache;
 use super::numeric::{add_scaled, dot, softmax};
+use super::weights::may_share;
 
 /// Fewer multiplications than this are done on the calling thread.
 const WORTH_SHARING: usize = 1 << 16;
@@ -31,28 +30,21 @@ pub(super) fn attend(shape: Shape, queries: &[f32], cache: &LayerCache, out: &mu
     let group = shape.heads / shape.kv_heads * shape.head_dim;
     let rows = queries.len() / (shape.heads * shape.head_dim);
     let work = queries.len() * (shape.first + rows).min(shape.window.unwrap_or(usize::MAX));
-    if work < WORTH_SHARING {
+    let unit = |scores: &mut Vec<f32>, (unit, (out, query)): (usize, (&mut [f32], &[f32]))| {
+        attend_group(shape, unit, query, cache, scores, out);
+    };
+    if work >= WORTH_SHARING && may_share() {
+        out.par_chunks_exact_mut(group)
+            .zip(queries.par_chunks_exact(group))
+            .enumerate()
+            .for_each_init(Vec::new, unit);
+    } else {
         let mut scores = Vec::new();
-        for (unit, (out, query)) in out
-            .chunks_exact_mut(group)
+        out.chunks_exact_mut(group)
             .zip(queries.chunks_exact(group))
             .enumerate()
-        {
-            attend_group(shape, unit, query, cache, &mut scores, out);
-        }
-        return;
+            .for_each(|item| unit(&mut scores, item));
     }
-    // Each unit writes its own piece; the locks are never contended.
-    let units: Vec<_> = out.chunks_exact_mut(group).map(Mutex::new).collect();
-    barrier_pool().execute_chunked(units.len(), |range| {
-        let mut scores = Vec::new();
-        for unit in range {
-            if let Ok(mut out) = units[unit].lock() {
-                let query = &queries[unit * group..(unit + 1) * group];
-                attend_group(shape, unit, query, cache, &mut scores, &mut out);
-            }
-        }
-    });
 }
 
 /// The heads of one query that share one head of keys and values.

@@ -245,7 +245,11 @@ impl Model {
                 vocab: self.hyper.vocab,
             });
         }
-        let result = self.compute(cache, tokens, wanted);
+        // Once inside the pool, its threads share work without a wake-up each time.
+        let result = match weights::may_share() {
+            true => rayon::scope(|_| self.compute(cache, tokens, wanted)),
+            false => self.compute(cache, tokens, wanted),
+        };
         match &result {
             Ok(_) => cache.commit(tokens.len()),
             Err(_) => cache.truncate(before),

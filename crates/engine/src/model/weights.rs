@@ -5,6 +5,8 @@ use std::collections::HashSet;
 
 use candle_core::CpuStorage;
 use candle_core::quantized::QuantizedType;
+use candle_core::utils::barrier_pool;
+use rayon::prelude::*;
 
 use crate::gguf::{Gguf, LoadError, TensorInfo, unsupported_type};
 
@@ -13,14 +15,28 @@ use crate::gguf::{Gguf, LoadError, TensorInfo, unsupported_type};
 /// It keeps the file's blocks as they are. Activations are quantised to the
 /// blocks' partner type for each product, as llama.cpp does; the library's
 /// repacked kernels are not used, because they would hold every weight twice.
+///
+/// Its rows lie in slabs that are computed in parallel on rayon's pool. The
+/// library's own pool waits in a spin loop without end, which on a busy device
+/// burns the core that the worker needs; with `CANDLE_NUM_THREADS=1` in the
+/// environment it has no workers, and computes on the thread that calls.
 pub(super) struct Matrix {
-    blocks: Box<dyn QuantizedType>,
+    slabs: Vec<Box<dyn QuantizedType>>,
+    /// Rows of every slab but the last, which may have fewer.
+    slab_rows: usize,
     rows: usize,
     columns: usize,
 }
 
 /// A norm's weight or a bias, as plain numbers.
 pub(super) type Vector = Vec<f32>;
+
+/// The most slabs of a matrix: enough for any small device's cores.
+const MAX_SLABS: usize = 16;
+/// Fewer rows do not pay for quantising the activations once more.
+const LEAST_SLAB_ROWS: usize = 256;
+/// Fewer multiplications than this are done on the calling thread.
+const WORTH_SHARING: usize = 1 << 20;
 
 impl Matrix {
     pub(super) fn rows(&self) -> usize {
@@ -36,14 +52,67 @@ impl Matrix {
     ) -> Result<(), candle_core::Error> {
         out.clear();
         out.resize(count * self.rows, 0.0);
-        self.blocks
-            .matmul_t((count, self.columns, self.rows), x, out)
+        let shared = count * self.rows * self.columns >= WORTH_SHARING && may_share();
+        if count == 1 {
+            let product = |(slab, out): (&Box<dyn QuantizedType>, &mut [f32])| {
+                slab.matmul_t((1, self.columns, out.len()), x, out)
+            };
+            return match shared {
+                true => self
+                    .slabs
+                    .par_iter()
+                    .zip(out.par_chunks_mut(self.slab_rows))
+                    .try_for_each(product),
+                false => self
+                    .slabs
+                    .iter()
+                    .zip(out.chunks_mut(self.slab_rows))
+                    .try_for_each(product),
+            };
+        }
+        let product = |index: usize| {
+            let rows = self.slab_rows.min(self.rows - index * self.slab_rows);
+            let mut part = vec![0.0; count * rows];
+            self.slabs[index].matmul_t((count, self.columns, rows), x, &mut part)?;
+            Ok::<_, candle_core::Error>(part)
+        };
+        let parts: Vec<_> = match shared {
+            true => (0..self.slabs.len())
+                .into_par_iter()
+                .map(product)
+                .collect::<Result<_, _>>()?,
+            false => (0..self.slabs.len())
+                .map(product)
+                .collect::<Result<_, _>>()?,
+        };
+        for (index, part) in parts.iter().enumerate() {
+            let start = index * self.slab_rows;
+            let rows = part.len() / count;
+            for (out, part) in out.chunks_exact_mut(self.rows).zip(part.chunks_exact(rows)) {
+                out[start..start + rows].copy_from_slice(part);
+            }
+        }
+        Ok(())
     }
 
     /// The given rows as numbers, one after the other. Every id must be below `rows`.
     pub(super) fn lookup(&self, ids: &[u32]) -> Result<Vec<f32>, candle_core::Error> {
-        floats(self.blocks.embedding(ids, self.rows, self.columns)?)
+        let mut numbers = Vec::with_capacity(ids.len() * self.columns);
+        for id in ids.iter().map(|id| *id as usize) {
+            let slab = id / self.slab_rows;
+            let rows = self.slab_rows.min(self.rows - slab * self.slab_rows);
+            let row =
+                self.slabs[slab].embedding(&[(id % self.slab_rows) as u32], rows, self.columns)?;
+            numbers.extend_from_slice(&floats(row)?);
+        }
+        Ok(numbers)
     }
+}
+
+/// Whether work may be spread over rayon's pool: not while the library has
+/// workers of its own, which serve one caller at a time.
+pub(super) fn may_share() -> bool {
+    rayon::current_num_threads() > 1 && barrier_pool().n_workers() == 0
 }
 
 fn floats(storage: CpuStorage) -> Result<Vec<f32>, candle_core::Error> {
@@ -92,10 +161,12 @@ impl<'a> Loader<'a> {
         columns: usize,
     ) -> Result<Matrix, LoadError> {
         let info = self.take(name, &[rows, columns])?;
-        let blocks = self.blocks(info)?;
+        let slab_rows = rows.div_ceil(MAX_SLABS).max(LEAST_SLAB_ROWS);
+        let slabs = self.blocks(info, slab_rows * columns)?;
         self.memory_bytes += info.byte_len();
         Ok(Matrix {
-            blocks,
+            slabs,
+            slab_rows,
             rows,
             columns,
         })
@@ -114,12 +185,13 @@ impl<'a> Loader<'a> {
 
     pub(super) fn vector(&mut self, name: &str, length: usize) -> Result<Vector, LoadError> {
         let info = self.take(name, &[length])?;
-        let numbers = if self.dry {
-            self.blocks(info)?;
-            vec![1.0; length]
-        } else {
-            floats(self.blocks(info)?.dequantize(length)?)?
-        };
+        let mut numbers = Vec::with_capacity(length);
+        for piece in self.blocks(info, length)? {
+            numbers.extend(floats(piece.dequantize(length)?)?);
+        }
+        if self.dry {
+            numbers = vec![1.0; length];
+        }
         self.memory_bytes += (length * size_of::<f32>()) as u64;
         Ok(numbers)
     }
@@ -165,24 +237,26 @@ impl<'a> Loader<'a> {
         Ok(info)
     }
 
-    fn blocks(&self, info: &TensorInfo) -> Result<Box<dyn QuantizedType>, LoadError> {
+    /// A tensor's blocks, in pieces of `elements` (whole blocks), the last one shorter.
+    fn blocks(
+        &self,
+        info: &TensorInfo,
+        elements: usize,
+    ) -> Result<Vec<Box<dyn QuantizedType>>, LoadError> {
         let dtype = info.dtype.candle().ok_or_else(|| unsupported_type(info))?;
         if self.dry {
-            return Ok(with_aligned(&[], |none| {
-                dtype.from_data(Cow::Borrowed(none))
-            }));
+            return Ok(Vec::new());
         }
         let data = self.gguf.tensor_data(info)?;
-        let elements: usize = info.shape.iter().product();
-        if data.len() != elements / dtype.block_size() * dtype.type_size() {
+        let bytes_of = |elements: usize| elements / dtype.block_size() * dtype.type_size();
+        if data.len() != bytes_of(info.shape.iter().product()) {
             return Err(LoadError::tensor(
                 &info.name,
                 "is not as long as its shape says",
             ));
         }
-        Ok(with_aligned(&data, |data| {
-            dtype.from_data(Cow::Borrowed(data))
-        }))
+        let piece = |data: &[u8]| with_aligned(data, |data| dtype.from_data(Cow::Borrowed(data)));
+        Ok(data.chunks(bytes_of(elements)).map(piece).collect())
     }
 }
 
