@@ -1,6 +1,7 @@
 //! The integration tests, in one binary so that they link once.
 #![allow(clippy::unwrap_used)]
 
+mod cli;
 mod egress_link;
 mod sandbox;
 mod supervisor;

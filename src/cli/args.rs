@@ -145,7 +145,12 @@ pub struct Chat {
     #[arg(long, short, default_value = "auto", value_name = "MODEL")]
     pub model: String,
     /// Instructions and facts for the model
-    #[arg(long, value_name = "TEXT", conflicts_with = "system_file")]
+    #[arg(
+        long,
+        value_name = "TEXT",
+        conflicts_with = "system_file",
+        allow_hyphen_values = true
+    )]
     pub system: Option<String>,
     /// The same, from a file
     #[arg(long, value_name = "FILE")]
@@ -154,7 +159,7 @@ pub struct Chat {
     #[arg(long, value_name = "ZONE")]
     pub privacy: Option<String>,
     /// One question, one answer; `-` reads the question from standard input
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub once: Option<String>,
     /// Most tokens of an answer
     #[arg(long, value_name = "N")]
@@ -191,7 +196,7 @@ pub struct Route {
     #[arg(long, short, default_value = "auto", value_name = "MODEL")]
     pub model: String,
     /// Instructions before the question
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub system: Option<String>,
     /// The farthest zone: device, site or cloud
     #[arg(long, value_name = "ZONE")]
@@ -239,7 +244,7 @@ pub struct Demo {
     /// The question
     pub question: Option<String>,
     /// Facts to answer from, instead of the demo's venue
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub system: Option<String>,
 }
 

@@ -42,6 +42,7 @@ fn arguments_read_as_meant() {
     assert!(read("nearfar usage --by target,feature --since 1d").is_ok());
     assert!(read("nearfar config check x.toml --json").is_ok());
     assert!(read("nearfar completions bash").is_ok());
+    assert!(read("nearfar chat --system -facts --once - --json").is_ok());
     for wrong in [
         "nearfar",
         "nearfar serv",

@@ -69,9 +69,13 @@ async fn status(State(api): State<Arc<Api>>) -> Response {
 async fn usage(State(api): State<Arc<Api>>, request: Request) -> Result<Response, Problem> {
     let asked = usage_query(request.uri().query())?;
     let ledger = Arc::clone(api.gate.ledger());
-    let lines = blocking(move || ledger.usage(&asked))
-        .await?
-        .map_err(|error| Problem::of_ours("ledger", error.to_string()))?;
+    let lines = blocking(move || {
+        // Whoever just made a request wants to find it here.
+        ledger.flush();
+        ledger.usage(&asked)
+    })
+    .await?
+    .map_err(|error| Problem::of_ours("ledger", error.to_string()))?;
     Ok(json(StatusCode::OK, &json!({"lines": lines})))
 }
 
