@@ -53,7 +53,7 @@ pub struct Tokenizer {
 enum Kind {
     /// Byte-level BPE, WordPiece or a whole `tokenizer.json`.
     Library(Box<tokenizers::Tokenizer>),
-    Spm(spm::Spm),
+    Spm(Box<spm::Spm>),
 }
 
 /// Tokens that are cut out of the text before anything else.
@@ -182,7 +182,7 @@ impl Tokenizer {
                         .map(|(id, token)| spm_bytes(token, type_of(id)))
                         .collect();
                     (
-                        Some(Kind::Spm(spm::Spm::new(tokens, scores, unknown))),
+                        Some(Kind::Spm(Box::new(spm::Spm::new(tokens, scores, unknown)))),
                         bytes,
                         true,
                         true,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::net::UnixStream;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError};
+use std::sync::mpsc::{Receiver, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -71,11 +71,7 @@ impl Compute {
     /// The next input, waiting only as long as there is nothing to compute.
     fn next_input(&mut self, stepped: bool) -> Option<Input> {
         if stepped {
-            return match self.inputs.try_recv() {
-                Ok(input) => Some(input),
-                // We hold a sender ourselves, so it is never disconnected.
-                Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-            };
+            return self.inputs.try_recv().ok();
         }
         let paused = self.links.values().any(|link| !link.has_room());
         let busy = self.answers.len() > 0 || !self.queue.jobs.is_empty();
@@ -86,10 +82,7 @@ impl Compute {
         } else {
             return self.inputs.recv().ok();
         };
-        match self.inputs.recv_timeout(patience) {
-            Ok(input) => Some(input),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-        }
+        self.inputs.recv_timeout(patience).ok()
     }
 
     fn take(&mut self, input: Input) {

@@ -24,6 +24,9 @@ pub(super) struct Load {
     pub(super) took: Duration,
 }
 
+/// A model that could not even begin to load, and why.
+pub(super) type NotBegun = (String, ModelSource, Failure);
+
 /// Every model that is in memory or on its way there.
 pub(super) struct Models {
     inputs: SyncSender<Input>,
@@ -154,13 +157,7 @@ impl Models {
 
     /// Takes in a finished load. Returns the failure of it, and that of the
     /// next one where it could not even begin.
-    pub(super) fn loaded(
-        &mut self,
-        load: Load,
-    ) -> (
-        Result<LoadedModel, Failure>,
-        Vec<(String, ModelSource, Failure)>,
-    ) {
+    pub(super) fn loaded(&mut self, load: Load) -> (Result<LoadedModel, Failure>, Vec<NotBegun>) {
         self.loading = false;
         self.wanted
             .retain(|(name, source)| *name != load.name || *source != load.source);
