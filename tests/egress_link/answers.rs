@@ -2,7 +2,6 @@
 
 use nearfar_domain::chat::{Chat, Message, Role, Tool};
 use nearfar_domain::events::{Event, FinishReason, Usage};
-use nearfar_domain::frames::TimeLimits;
 use serde_json::json;
 
 use super::rig::{Ask, KEY, Rig, calls, chat, told};
@@ -191,11 +190,16 @@ async fn raw_text_goes_to_completions() {
 #[tokio::test]
 async fn a_long_prompt_and_a_long_answer_are_whole() {
     let mut rig = Rig::start().await;
-    let prompt = "wörter ".repeat(200_000);
-    let events = rig
-        .ask(Ask::of("openai", chat(&prompt)).within(TimeLimits::default()))
-        .await;
-    assert_eq!(told(&events).0, format!("You said: {prompt}"));
+    let prompt = "wörter ".repeat(300_000);
+    let piece = "Straße ".repeat(2_000);
+    rig.double.push(Answer {
+        text: vec![piece.clone(); 100],
+        ..Answer::default()
+    });
+    let events = rig.ask(Ask::of("openai", chat(&prompt))).await;
+    assert!(told(&events).0 == piece.repeat(100));
+    let sent = rig.double.requests()[0].json();
+    assert!(sent["messages"][0]["content"] == prompt.as_str());
 }
 
 #[tokio::test]

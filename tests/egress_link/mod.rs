@@ -3,5 +3,6 @@
 
 mod answers;
 mod behaviour;
+mod connect;
 mod faults;
 mod rig;

@@ -55,6 +55,11 @@ impl Rig {
     /// Providers `openai` and `anthropic` at the double, with a key in a file;
     /// `keyless` without one; `bare` that needs none.
     pub(super) async fn start() -> Rig {
+        Rig::with(Vec::new()).await
+    }
+
+    /// The same and OpenAI-compatible providers of these names and base URLs.
+    pub(super) async fn with(more: Vec<(&str, String)>) -> Rig {
         let double = Double::start().await;
         double.require_key(KEY);
         let folder = tempfile::tempdir().unwrap();
@@ -77,18 +82,22 @@ impl Rig {
             open_list: true,
         };
         let (openai, anthropic) = (double.openai_base(), double.anthropic_base());
+        let mut providers = vec![
+            provider("openai", Dialect::Openai, openai.clone(), credential()),
+            provider("anthropic", Dialect::Anthropic, anthropic, credential()),
+            provider(
+                "keyless",
+                Dialect::Openai,
+                openai.clone(),
+                KeySource::File(folder.path().join("nothing")),
+            ),
+            provider("bare", Dialect::Openai, openai, KeySource::None),
+        ];
+        for (name, base_url) in more {
+            providers.push(provider(name, Dialect::Openai, base_url, credential()));
+        }
         let options = Options {
-            providers: vec![
-                provider("openai", Dialect::Openai, openai.clone(), credential()),
-                provider("anthropic", Dialect::Anthropic, anthropic, credential()),
-                provider(
-                    "keyless",
-                    Dialect::Openai,
-                    openai.clone(),
-                    KeySource::File(folder.path().join("nothing")),
-                ),
-                provider("bare", Dialect::Openai, openai, KeySource::None),
-            ],
+            providers,
             credentials_dir: Some(folder.path().to_owned()),
             incoming_dir: folder.path().join("incoming"),
         };

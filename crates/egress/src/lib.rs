@@ -2,7 +2,8 @@
 //!
 //! In reading order: [`Provider`] is what configuration says of one, `presets`
 //! know the common ones, `secrets` holds the keys. [`serve`] (in `link`) takes
-//! jobs from the gate; `job` runs one over the connections of `client`. What a
+//! jobs from the gate; `job` runs one over the connections of `client`:
+//! `exchange` asks, `reading` takes the answer, `emit` passes it on. What a
 //! provider is sent and what its answer means is in the codecs [`openai`] and
 //! [`anthropic`], chosen in [`codec`]: pure, no I/O, tested without a network.
 //! [`sse`] cuts a stream into messages, [`upstream`] reads errors. `download`
@@ -15,12 +16,15 @@ pub mod anthropic;
 mod client;
 pub mod codec;
 mod download;
+mod emit;
+mod exchange;
 mod job;
 mod link;
 mod object;
 pub mod openai;
 mod presets;
 mod provider;
+mod reading;
 mod secrets;
 pub mod sse;
 pub mod upstream;

@@ -18,13 +18,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::client::Clients;
 use crate::download::Downloads;
-use crate::job::{self, Emitter, Upstream, until_cancelled};
+use crate::emit::{Emitter, until_cancelled};
+use crate::exchange::Upstream;
+use crate::job;
 use crate::provider::{Options, Provider};
-use crate::secrets::{Key, base_url_from_environment};
+use crate::secrets::{Key, base_url_from};
 use crate::{presets, provider::KeySource};
 
 /// Frames that wait for the gate; a full queue slows every job of the link.
-const QUEUE: usize = 64;
+const QUEUE: usize = 32;
 /// Jobs of one link at a time.
 const MAX_JOBS: usize = 512;
 /// Bytes that are gathered into one write.
@@ -84,7 +86,7 @@ impl Shared {
             .providers
             .into_iter()
             .map(|mut provider| {
-                point_elsewhere(&mut provider);
+                point_elsewhere(&mut provider, |name| std::env::var(name).ok());
                 warn_of_plain_http(&provider);
                 let key = Key::read(&provider.key, directory.as_deref(), &provider.name);
                 Upstream { provider, key }
@@ -118,10 +120,10 @@ impl Shared {
 
 /// Lets `OPENAI_BASE_URL` and its like move a preset whose key comes from the
 /// environment too. A base URL that somebody configured stays.
-fn point_elsewhere(provider: &mut Provider) {
+fn point_elsewhere(provider: &mut Provider, environment: impl Fn(&str) -> Option<String>) {
     let untouched = presets::preset(&provider.name)
         .is_some_and(|preset| preset.base_url == provider.base_url && preset.key == provider.key);
-    if untouched && let Some(url) = base_url_from_environment(&provider.key) {
+    if untouched && let Some(url) = base_url_from(&provider.key, environment) {
         tracing::info!(
             provider = provider.name,
             "the base URL comes from the environment"
@@ -384,5 +386,44 @@ async fn write_frames(mut outgoing: OwnedWriteHalf, mut queue: mpsc::Receiver<Fr
             return;
         }
         bytes.shrink_to(WRITE_BYTES);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn moved(mut provider: Provider) -> String {
+        point_elsewhere(&mut provider, |name| match name {
+            "OPENAI_BASE_URL" => Some(" http://127.0.0.1:9/v1 ".to_owned()),
+            "ANTHROPIC_BASE_URL" => Some(String::new()),
+            _ => None,
+        });
+        provider.base_url
+    }
+
+    #[test]
+    fn the_environment_moves_presets_that_take_their_key_from_there() {
+        let openai = presets::preset("openai").unwrap();
+        assert_eq!(moved(openai.clone()), "http://127.0.0.1:9/v1");
+        let anthropic = presets::preset("anthropic").unwrap();
+        assert_eq!(
+            moved(anthropic),
+            "https://api.anthropic.com",
+            "empty is unset"
+        );
+        let groq = presets::preset("groq").unwrap();
+        assert_eq!(moved(groq.clone()), groq.base_url);
+        let configured = Provider {
+            base_url: "https://proxy.example/v1".into(),
+            ..openai.clone()
+        };
+        assert_eq!(moved(configured), "https://proxy.example/v1");
+        let from_a_file = Provider {
+            key: KeySource::Credential("openai".into()),
+            ..openai.clone()
+        };
+        assert_eq!(moved(from_a_file), openai.base_url);
     }
 }

@@ -175,14 +175,16 @@ fn read_file(path: &Path, place: &str) -> Result<Zeroizing<String>, NoKey> {
 
 /// The base URL that the environment gives for a preset that reads its key from
 /// there, as the providers' own clients do.
-pub(crate) fn base_url_from_environment(key: &KeySource) -> Option<String> {
+pub(crate) fn base_url_from(
+    key: &KeySource,
+    environment: impl Fn(&str) -> Option<String>,
+) -> Option<String> {
     let variable = match key {
         KeySource::Env(name) if name == "OPENAI_API_KEY" => "OPENAI_BASE_URL",
         KeySource::Env(name) if name == "ANTHROPIC_API_KEY" => "ANTHROPIC_BASE_URL",
         _ => return None,
     };
-    std::env::var(variable)
-        .ok()
+    environment(variable)
         .map(|url| url.trim().to_owned())
         .filter(|url| !url.is_empty())
 }

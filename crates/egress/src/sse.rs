@@ -6,10 +6,11 @@
 //! the stream ended is handed out even without its blank line, because
 //! providers have been seen to leave it out.
 
-/// A line longer than this is refused: no event of an answer is near it.
-pub const MAX_LINE_BYTES: usize = 8 << 20;
+/// A line longer than this is refused: no event of an answer is near it, and
+/// many events may wait for a slow client.
+pub const MAX_LINE_BYTES: usize = 1 << 20;
 /// So is an event whose lines together are longer.
-pub const MAX_EVENT_BYTES: usize = 16 << 20;
+pub const MAX_EVENT_BYTES: usize = 2 << 20;
 
 /// One event of the stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -92,17 +92,14 @@ enum Block {
 }
 
 #[derive(Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
+#[serde(tag = "type")]
 enum Delta {
-    TextDelta {
-        text: String,
-    },
-    ThinkingDelta {
-        thinking: String,
-    },
-    InputJsonDelta {
-        partial_json: String,
-    },
+    #[serde(rename = "text_delta")]
+    Text { text: String },
+    #[serde(rename = "thinking_delta")]
+    Thinking { thinking: String },
+    #[serde(rename = "input_json_delta")]
+    InputJson { partial_json: String },
     #[serde(other)]
     Other,
 }
@@ -280,11 +277,11 @@ impl Decoder {
     fn delta(&mut self, index: u64, delta: Delta, out: &mut Vec<Event>) -> Result<(), Failure> {
         self.start(None, out);
         match delta {
-            Delta::TextDelta { text } if !text.is_empty() => out.push(Event::Content(text)),
-            Delta::ThinkingDelta { thinking } if !thinking.is_empty() => {
+            Delta::Text { text } if !text.is_empty() => out.push(Event::Content(text)),
+            Delta::Thinking { thinking } if !thinking.is_empty() => {
                 out.push(Event::Reasoning(thinking));
             }
-            Delta::InputJsonDelta { partial_json } if !partial_json.is_empty() => {
+            Delta::InputJson { partial_json } if !partial_json.is_empty() => {
                 let Some(at) = self.calls.iter().rposition(|call| call.block == index) else {
                     // Input of a provider-side tool, whose block was let pass.
                     return Ok(());

@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::client::Clients;
-use crate::job::{Emitter, Gone, until_cancelled};
+use crate::emit::{Emitter, Gone, until_cancelled};
 use crate::provider::KeySource;
 use crate::secrets;
 use part::Part;

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::Trouble;
 use super::part::Part;
-use crate::job::innermost;
+use crate::exchange::innermost;
 
 /// How long a server may take to answer with its head.
 const HEAD: Duration = Duration::from_secs(30);
