@@ -107,6 +107,13 @@ impl Hyper {
                 format!("is {head_dim}; it must be even"),
             ));
         }
+        if heads * head_dim > MAX_WIDTH as usize {
+            // A small file could otherwise ask for megabytes of cache per token.
+            return Err(keys.wrong(
+                "attention.key_length",
+                format!("is {head_dim}, too much for {heads} heads"),
+            ));
+        }
         if let Some(value_length) = keys.optional("attention.value_length")?
             && value_length as usize != head_dim
         {

@@ -54,18 +54,14 @@ impl Matrix {
         out.resize(count * self.rows, 0.0);
         let shared = count * self.rows * self.columns >= WORTH_SHARING && may_share();
         if count == 1 {
-            let product = |(slab, out): (&Box<dyn QuantizedType>, &mut [f32])| {
+            let product = |(slab, out): (&dyn QuantizedType, &mut [f32])| {
                 slab.matmul_t((1, self.columns, out.len()), x, out)
             };
             return match shared {
-                true => self
-                    .slabs
-                    .par_iter()
+                true => (self.slabs.par_iter().map(|slab| &**slab))
                     .zip(out.par_chunks_mut(self.slab_rows))
                     .try_for_each(product),
-                false => self
-                    .slabs
-                    .iter()
+                false => (self.slabs.iter().map(|slab| &**slab))
                     .zip(out.chunks_mut(self.slab_rows))
                     .try_for_each(product),
             };

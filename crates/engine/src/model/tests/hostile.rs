@@ -42,6 +42,7 @@ fn impossible_figures_are_refused_by_name() {
         ("attention.key_length", number(0)),
         ("attention.key_length", number(15)),
         ("attention.key_length", number(1 << 20)),
+        ("attention.key_length", number(1 << 10)),
         ("attention.value_length", number(8)),
         ("attention.layer_norm_rms_epsilon", Value::Float(0.0)),
         ("attention.layer_norm_rms_epsilon", Value::Float(f64::NAN)),
