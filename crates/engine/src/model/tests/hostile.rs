@@ -42,7 +42,6 @@ fn impossible_figures_are_refused_by_name() {
         ("attention.key_length", number(0)),
         ("attention.key_length", number(15)),
         ("attention.key_length", number(1 << 20)),
-        ("attention.key_length", number(1 << 10)),
         ("attention.value_length", number(8)),
         ("attention.layer_norm_rms_epsilon", Value::Float(0.0)),
         ("attention.layer_norm_rms_epsilon", Value::Float(f64::NAN)),
@@ -64,6 +63,14 @@ fn impossible_figures_are_refused_by_name() {
             "{key} = {value:?}: {message}"
         );
     }
+    // Each within its bounds, and together too much.
+    let mut writer = tiny::plain("hostile", "llama").writer();
+    writer.replace("llama.attention.head_count", number(1 << 10));
+    writer.replace("llama.attention.key_length", number(1 << 10));
+    writer.replace("llama.attention.value_length", number(1 << 10));
+    let mut bytes = Vec::new();
+    writer.write(&mut bytes).unwrap();
+    assert!(refusal(bytes).contains("1024 heads"));
     for (key, value) in [
         ("attention.sliding_window_pattern", Value::Bools(vec![true])),
         ("attention.sliding_window_pattern", number(100_000)),
