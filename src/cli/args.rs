@@ -39,16 +39,13 @@ pub struct Cli {
     pub command: Command,
 }
 
-/// What to do.
+/// What to do. Where a variant holds a type of arguments, that type has the
+/// help: a comment here would replace it.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run the daemon
     Serve(Serve),
-    /// Talk to the daemon: streams the answer and shows where it came from
     Chat(Chat),
-    /// Show what would be decided for a request, without answering it
     Route(Route),
-    /// Try nearfar: a daemon of its own, one question, one answer
     Demo(Demo),
     /// Models of this device
     Model {
@@ -56,11 +53,8 @@ pub enum Command {
         #[command(subcommand)]
         command: ModelCommand,
     },
-    /// What was used: requests, tokens, cost, times
     Usage(Usage),
-    /// What the daemon is doing
     Status(Status),
-    /// What is missing or unsafe here, and the mend
     Doctor(Doctor),
     /// The configuration file
     Config {
@@ -99,6 +93,7 @@ pub enum Command {
 /// `serve`.
 #[derive(Debug, Args)]
 #[command(
+    about = "Run the daemon",
     long_about = "Run the daemon.\n\nWithout a configuration file it serves the model that ships \
         with it on 127.0.0.1:4141, and any provider whose key it finds in the environment \
         (OPENAI_API_KEY, ANTHROPIC_API_KEY, …). SIGTERM and Ctrl-C drain and stop it.",
@@ -128,6 +123,7 @@ pub struct Reach {
 /// `chat`.
 #[derive(Debug, Args)]
 #[command(
+    about = "Talk to the daemon: streams the answer and shows where it came from",
     long_about = "Talk to the daemon.\n\nOn a terminal it is a conversation that lives until you \
         leave; /help lists what you can type. Otherwise standard input is one question. After \
         each answer a line on standard error says where it came from. Ctrl-C stops an answer; at \
@@ -181,6 +177,7 @@ pub struct Chat {
 /// `route`.
 #[derive(Debug, Args)]
 #[command(
+    about = "Show what would be decided for a request, without answering it",
     long_about = "Show what would be decided for a request, without answering it: every target \
         with the reason why it is out, or its predicted time and cost, and the verdict.",
     after_help = "Examples:\n  \
@@ -230,6 +227,7 @@ pub struct Route {
 /// `demo`.
 #[derive(Debug, Args)]
 #[command(
+    about = "Try nearfar: a daemon of its own, one question, one answer",
     long_about = "Try nearfar with nothing set up.\n\nStarts a daemon of its own (loopback, an \
         unused port, a temporary state directory), asks concierge, the model that ships with \
         nearfar, one question about the facts of a venue, streams the answer, shows where it came \
@@ -251,6 +249,7 @@ pub struct Demo {
 /// `usage`.
 #[derive(Debug, Args)]
 #[command(
+    about = "What was used: requests, tokens, cost, times",
     long_about = "What was used, from the daemon's ledger: requests and their outcomes, tokens, \
         cost and times.",
     after_help = "Examples:\n  \
@@ -277,6 +276,7 @@ pub struct Usage {
 /// `status`.
 #[derive(Debug, Args)]
 #[command(
+    about = "What the daemon is doing",
     long_about = "What the daemon is doing: its processes and their sandbox, models, providers \
         and the queue.",
     after_help = "Examples:\n  nearfar status\n  nearfar status --json | jq .parts\n\n\
@@ -291,6 +291,7 @@ pub struct Status {
 /// `doctor`.
 #[derive(Debug, Args)]
 #[command(
+    about = "What is missing or unsafe here, and the mend",
     long_about = "Looks for what is missing or unsafe on this device, and says how to mend it. \
         Works with and without a running daemon.",
     after_help = "Examples:\n  nearfar doctor\n  nearfar doctor --config nearfar.toml --json\n\n\

@@ -30,6 +30,12 @@ fn every_verb_has_help_examples_and_exit_codes() {
         }
     }
     check(&Cli::command(), "nearfar");
+    let demo = Cli::command()
+        .find_subcommand_mut("demo")
+        .map(clap::Command::render_long_help);
+    let demo = demo.unwrap().to_string();
+    let demo = demo.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(demo.contains("nothing leaves the device"), "{demo}");
 }
 
 #[test]

@@ -19,7 +19,7 @@ fn parse(text: &str) -> Result<Config, ConfigErrors> {
 }
 
 fn errors(text: &str) -> String {
-    parse(text).err().expect("the text has errors").to_string()
+    parse(text).expect_err("the text has errors").to_string()
 }
 
 #[test]

@@ -66,7 +66,7 @@ fn number(text: &str) -> Option<(f64, &str)> {
 /// A duration for people: `250ms`, `5s`, `1h30m`. Reads back with [`duration`].
 pub fn show_duration(duration: Duration) -> String {
     let ms = duration.as_millis();
-    if ms < 1_000 || ms % 1_000 != 0 {
+    if ms < 1_000 || !ms.is_multiple_of(1_000) {
         return format!("{ms}ms");
     }
     let seconds = ms / 1_000;

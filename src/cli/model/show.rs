@@ -191,7 +191,7 @@ pub(super) fn show(store: &ModelStore, name: &str, json: bool) -> Result<(), Fai
         rows.push(line("problem", problem.clone()));
     }
     Ok(style::print(
-        &style::table(&["", ""], rows, &[]).trim_start().to_owned(),
+        style::table(&["", ""], rows, &[]).trim_start(),
     )?)
 }
 
