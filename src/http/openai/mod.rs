@@ -7,6 +7,7 @@
 pub(crate) mod chat;
 mod fields;
 pub(crate) mod models;
+mod params;
 pub mod request;
 pub(crate) mod shape;
 pub(crate) mod text;
