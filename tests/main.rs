@@ -3,6 +3,7 @@
 
 mod cli;
 mod egress_link;
+mod model_verbs;
 mod sandbox;
 mod supervisor;
 mod support;

@@ -424,10 +424,12 @@ impl ModelStore {
             Arrived::Copy(copy) => {
                 make_read_only(copy.path())?;
                 copy.place(&blob)?;
+                self.disown(&manifest.sha256)?;
             }
             Arrived::Moved(from) => {
                 make_read_only(&from)?;
                 incoming::place(&from, &blob)?;
+                self.disown(&manifest.sha256)?;
             }
             Arrived::Linked(path, modified_ms) => {
                 let hard_link = self.hard_link(&path, &blob, manifest.bytes)?;
@@ -436,8 +438,8 @@ impl ModelStore {
                     modified_ms,
                     hard_link,
                 });
-                if self.own_blob(&manifest)? {
-                    manifest.adopted = None;
+                if self.is_another_file(&manifest)? {
+                    manifest.adopted = self.owner(&manifest.sha256)?;
                 }
             }
         }
@@ -471,8 +473,32 @@ impl ModelStore {
         }
     }
 
-    /// Whether the blob is a file of the store's own, which needs no owner.
-    fn own_blob(&self, manifest: &Manifest) -> Result<bool, CatalogError> {
+    /// Whose file a blob is, where it is not the store's own.
+    fn owner(&self, digest: &str) -> Result<Option<Adopted>, CatalogError> {
+        let (manifests, _) = self.manifests()?;
+        Ok(manifests
+            .into_iter()
+            .filter(|other| other.sha256 == digest)
+            .filter_map(|other| other.adopted)
+            .find(|adopted| adopted.hard_link))
+    }
+
+    /// After a copy took a link's place: the blob is the store's own for
+    /// everybody who names it.
+    fn disown(&self, digest: &str) -> Result<(), CatalogError> {
+        let (manifests, _) = self.manifests()?;
+        for mut other in manifests {
+            let linked = other.adopted.as_ref().is_some_and(|a| a.hard_link);
+            if other.sha256 == digest && linked {
+                other.adopted = None;
+                self.write_manifest(&other)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the blob is there already and not a link to the adopted file.
+    fn is_another_file(&self, manifest: &Manifest) -> Result<bool, CatalogError> {
         use std::os::unix::fs::MetadataExt;
         let Some(adopted) = manifest.adopted.as_ref().filter(|a| a.hard_link) else {
             return Ok(false);

@@ -440,6 +440,36 @@ fn linked_files_are_used_where_they_are_and_watched() {
 }
 
 #[test]
+fn a_blob_has_one_owner_whoever_names_it() {
+    let place = Place::new();
+    let bytes = gguf(1);
+    let [first, second] = ["1/a.gguf", "2/b.gguf"].map(|name| place.file(name, &bytes));
+    let linked = |file: &Path| NewModel {
+        link: true,
+        ..new(file)
+    };
+    let a = place.add(&linked(&first)).unwrap();
+    let b = place.add(&linked(&second)).unwrap();
+    assert!(a.adopted.is_some());
+    assert_eq!(b.adopted, a.adopted, "the blob is the first one's file");
+    // A copy takes the link's place, for all.
+    place
+        .add(&NewModel {
+            name: Some("c".into()),
+            ..new(&second)
+        })
+        .unwrap();
+    std::fs::write(&first, gguf(2)).unwrap();
+    for name in ["a", "b", "c"] {
+        let manifest = place.store.get(name).unwrap();
+        assert_eq!(manifest.adopted, None, "{name}");
+        place.store.check_place(&manifest).unwrap();
+    }
+    let findings = place.store.verify(None, &mut |_, _| {}).unwrap();
+    assert!(findings.iter().all(|f| f.verdict == Verdict::Good));
+}
+
+#[test]
 fn verify_finds_rot_in_the_stores_own_files_and_adding_again_mends_it() {
     use std::os::unix::fs::PermissionsExt;
     let place = Place::new();
