@@ -4,9 +4,10 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde_json::Value;
 
-use super::support::daemon::{Daemon, DaemonOptions};
+use super::support::daemon::{Daemon, DaemonOptions, signal};
 
 /// The binary in a nearly empty environment.
 fn nearfar(state_dir: &Path, args: &[&str]) -> Command {
@@ -216,4 +217,27 @@ fn a_pipe_that_closes_is_no_error() {
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success());
     assert!(output.stderr.is_empty());
+}
+
+#[test]
+fn a_demo_that_is_stopped_leaves_nothing_behind() {
+    let home = tempfile::tempdir().unwrap();
+    let temporary = home.path().join("tmp");
+    std::fs::create_dir(&temporary).unwrap();
+    let mut demo = nearfar(home.path(), &["demo"])
+        .env("TMPDIR", &temporary)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    // Its daemon's log comes after its handlers' thread has all it needs.
+    while std::fs::read_dir(&temporary).unwrap().count() == 0 {
+        std::thread::sleep(Duration::from_millis(5));
+        assert!(demo.try_wait().unwrap().is_none(), "it ended by itself");
+    }
+    std::thread::sleep(Duration::from_millis(100));
+    signal(demo.id(), Signal::TERM);
+    // The answer may have come first; either way it has cleaned up.
+    demo.wait().unwrap();
+    assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 0);
 }

@@ -52,11 +52,19 @@ pub(super) fn run(args: Demo) -> Result<(), Failed> {
     let question = args.question.as_deref().unwrap_or(QUESTION);
     let mut daemon = Daemon::start()?;
     let result = block_on(async {
-        let mut stop = signal(SignalKind::interrupt())
-            .map_err(|error| Failed::new(format!("Ctrl-C cannot be caught: {error}.")))?;
+        let mut stops = Vec::new();
+        for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
+            stops.push(signal(kind).map_err(|error| {
+                Failed::new(format!("Signals cannot be caught: {error}."))
+            })?);
+        }
+        // However it ends, the daemon is stopped and its directory goes.
+        let stopped = futures_util::future::select_all(
+            stops.iter_mut().map(|stop| Box::pin(stop.recv())),
+        );
         tokio::select! {
             result = show(&mut daemon, system, question, out) => result,
-            _ = stop.recv() => Err(Failed::new("cancelled")),
+            _ = stopped => Err(Failed::new("cancelled")),
         }
     });
     let stopped = daemon.stop();
