@@ -230,12 +230,10 @@ fn a_demo_that_is_stopped_leaves_nothing_behind() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    // Its daemon's log comes after its handlers' thread has all it needs.
     while std::fs::read_dir(&temporary).unwrap().count() == 0 {
         std::thread::sleep(Duration::from_millis(5));
         assert!(demo.try_wait().unwrap().is_none(), "it ended by itself");
     }
-    std::thread::sleep(Duration::from_millis(100));
     signal(demo.id(), Signal::TERM);
     // The answer may have come first; either way it has cleaned up.
     demo.wait().unwrap();

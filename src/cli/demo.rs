@@ -50,26 +50,30 @@ pub(super) fn run(args: Demo) -> Result<(), Failed> {
     let out = Style::stdout();
     let system = args.system.as_deref().unwrap_or(VENUE);
     let question = args.question.as_deref().unwrap_or(QUESTION);
-    let mut daemon = Daemon::start()?;
-    let result = block_on(async {
+    block_on(async {
+        // Before anything is there to be cleaned up: however the demo ends, its
+        // daemon is stopped and its directory goes.
         let mut stops = Vec::new();
-        for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
-            stops.push(signal(kind).map_err(|error| {
-                Failed::new(format!("Signals cannot be caught: {error}."))
-            })?);
+        for kind in [
+            SignalKind::interrupt(),
+            SignalKind::terminate(),
+            SignalKind::hangup(),
+        ] {
+            stops.push(
+                signal(kind)
+                    .map_err(|error| Failed::new(format!("Signals cannot be caught: {error}.")))?,
+            );
         }
-        // However it ends, the daemon is stopped and its directory goes.
-        let stopped = futures_util::future::select_all(
-            stops.iter_mut().map(|stop| Box::pin(stop.recv())),
-        );
-        tokio::select! {
+        let stopped =
+            futures_util::future::select_all(stops.iter_mut().map(|stop| Box::pin(stop.recv())));
+        let mut daemon = Daemon::start()?;
+        let result = tokio::select! {
             result = show(&mut daemon, system, question, out) => result,
             _ = stopped => Err(Failed::new("cancelled")),
-        }
-    });
-    let stopped = daemon.stop();
-    result?;
-    stopped?;
+        };
+        let ended = daemon.stop();
+        result.and(ended)
+    })?;
     style::print(&format!(
         "\n{}\n  nearfar serve                  run the daemon (API at http://127.0.0.1:4141/v1)\n  \
          nearfar chat                   talk to it\n  \
