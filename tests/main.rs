@@ -3,8 +3,11 @@
 
 mod cli;
 mod egress_link;
+mod faults;
 mod model_verbs;
 mod sandbox;
+mod sdk;
 mod supervisor;
 mod support;
 mod tidy;
+mod wall;

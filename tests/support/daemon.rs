@@ -27,6 +27,8 @@ pub struct DaemonOptions {
     pub state_dir: Option<PathBuf>,
     /// Addresses to listen on; none for one free port of 127.0.0.1.
     pub listen: Vec<String>,
+    /// A command that starts the daemon in its turn, such as strace.
+    pub wrap: Vec<String>,
 }
 
 impl DaemonOptions {
@@ -45,7 +47,10 @@ impl DaemonOptions {
 
 /// A daemon that runs.
 pub struct Daemon {
+    /// What was started: the supervisor, or the command that wraps it.
     supervisor: Child,
+    /// The supervisor's process.
+    pid: u32,
     address: SocketAddr,
     state_dir: PathBuf,
     log: Arc<Mutex<String>>,
@@ -71,7 +76,10 @@ impl Daemon {
         let state_dir = options
             .state_dir
             .unwrap_or_else(|| folder.path().join("state"));
-        let mut command = Command::new(env!("CARGO_BIN_EXE_nearfar"));
+        let mut words = options.wrap.iter().map(String::as_str).collect::<Vec<_>>();
+        words.push(env!("CARGO_BIN_EXE_nearfar"));
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]);
         command.arg("serve").arg("--state-dir").arg(&state_dir);
         let listen = match options.listen.as_slice() {
             [] => vec!["127.0.0.1:0".to_owned()],
@@ -112,8 +120,14 @@ impl Daemon {
             return Err(format!("{status}: {line}{log}"));
         };
         capture(out.into_inner(), Arc::new(Mutex::new(String::new())));
+        let started = supervisor.id();
+        let pid = match options.wrap.as_slice() {
+            [] => started,
+            _ => children(started).first().map_or(started, |(pid, _)| *pid),
+        };
         Ok(Self {
             supervisor,
+            pid,
             address,
             state_dir,
             log,
@@ -138,7 +152,7 @@ impl Daemon {
 
     /// The supervisor's process.
     pub fn pid(&self) -> u32 {
-        self.supervisor.id()
+        self.pid
     }
 
     /// A child's process, where it runs.
@@ -245,8 +259,10 @@ impl Daemon {
 impl Drop for Daemon {
     fn drop(&mut self) {
         let children = children(self.pid());
-        // Already over where the test stopped it.
-        let _ = self.supervisor.kill();
+        // Already over where the test stopped it. What wraps it ends with it.
+        if is_running(self.pid) {
+            signal(self.pid, Signal::KILL);
+        }
         let _ = self.supervisor.wait();
         // They end by themselves; the folder must not go before they did.
         let deadline = Instant::now() + Duration::from_secs(5);

@@ -4,6 +4,7 @@
 
 pub mod daemon;
 pub mod double;
+pub mod wire;
 
 use std::path::PathBuf;
 
