@@ -7,7 +7,7 @@
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use nearfar_domain::events::{Failure, FailureKind};
-use nearfar_domain::explain::{Explanation, Outcome, Refusal, Verdict};
+use nearfar_domain::explain::{Exclusion, Explanation, Outcome, Refusal, Verdict};
 use nearfar_domain::ids::{DecisionId, TargetId};
 use nearfar_domain::privacy::Zone;
 use serde_json::{Value, json};
@@ -219,6 +219,13 @@ impl Problem {
         if refusal == Refusal::Health {
             problem.0.retry_after_ms = Some(1_000);
         }
+        if only_too_long(&explanation) {
+            // What OpenAI's clients look for to shorten a conversation.
+            problem.0.status = StatusCode::BAD_REQUEST;
+            problem.0.kind = "invalid_request_error";
+            problem.0.code = "context_length_exceeded".to_owned();
+            problem.0.param = Some("messages".to_owned());
+        }
         problem.0.explanation = Some(Box::new(explanation));
         problem
     }
@@ -356,6 +363,25 @@ fn code_of(failure: &Failure) -> &'static str {
         FailureKind::RateLimited => "rate_limit_exceeded",
         kind => kind.as_str(),
     }
+}
+
+/// Whether every target that was asked for would do, were the prompt shorter.
+fn only_too_long(explanation: &Explanation) -> bool {
+    let mut asked_for = explanation
+        .candidates
+        .iter()
+        .filter_map(|candidate| match &candidate.outcome {
+            Outcome::Excluded(Exclusion::NotAsked) => None,
+            outcome => Some(outcome),
+        })
+        .peekable();
+    asked_for.peek().is_some()
+        && asked_for.all(|outcome| {
+            matches!(
+                outcome,
+                Outcome::Excluded(Exclusion::ContextTooSmall { .. })
+            )
+        })
 }
 
 fn refusal_code(refusal: Refusal) -> &'static str {

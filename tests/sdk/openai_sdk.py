@@ -4,7 +4,7 @@
 
 Prints one line per check and ends with `N passed`. Any failure is an exception.
 The remote side is the tests' provider double, which answers any chat with text
-and any chat that offers tools with a call of the first one.
+and with a call of a tool whose name the user says.
 """
 
 import asyncio
@@ -22,6 +22,8 @@ FACTS = "You are the assistant at the front desk of the Star Hotel.\nDetails:\n-
 LIGHTS = {"type": "function", "function": {"name": "set_lights", "description": "Switch the lights on or off", "parameters": {
     "type": "object", "properties": {"room": {"type": "string", "description": "which room"}, "state": {"type": "string", "enum": ["on", "off"]}}, "required": ["room", "state"]}}}
 CHAT = [{"role": "system", "content": FACTS}, {"role": "user", "content": "what is the wifi password"}]
+# The double calls a tool whose name the user says.
+SWITCH = "turn on the lights in the kitchen" + ("" if SIDE == "local" else " with set_lights")
 checks = []
 
 
@@ -72,7 +74,7 @@ def no_usage_unless_asked():
 
 @check
 def tool_call_and_its_result():
-    messages = [{"role": "system", "content": FACTS}, {"role": "user", "content": "turn on the lights in the kitchen"}]
+    messages = [{"role": "system", "content": FACTS}, {"role": "user", "content": SWITCH}]
     answer = client.chat.completions.create(model=MODEL, messages=messages, tools=[LIGHTS], temperature=0)
     choice = answer.choices[0]
     assert choice.finish_reason == "tool_calls", choice
@@ -88,7 +90,7 @@ def tool_call_and_its_result():
 
 @check
 def streamed_tool_call():
-    stream = client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": "turn on the lights in the kitchen"}],
+    stream = client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": SWITCH}],
                                             tools=[LIGHTS], temperature=0, stream=True)
     name, arguments, reasons, ids = "", "", [], []
     for chunk in stream:
@@ -175,6 +177,8 @@ def a_cancelled_stream_frees_the_target():
 
 @check
 def raw_completion():
+    if SIDE == "remote":
+        return  # OpenAI's chat models take no raw text; nearfar says so.
     answer = client.completions.create(model=MODEL, prompt="Hello", max_tokens=4, temperature=0)
     assert isinstance(answer.choices[0].text, str) and answer.choices[0].finish_reason in ("stop", "length")
 

@@ -51,12 +51,7 @@ pub(super) fn prepare(ready: &ReadyModel, chat: &Chat, partial: &str) -> Result<
     // Text that cannot fit is not worth turning into tokens.
     let least = chat.text_bytes() / ready.longest_token;
     if least >= context {
-        return Err(too_long(
-            chat,
-            &format!("at least {least}"),
-            chat.params.max_tokens,
-            context,
-        ));
+        return Err(too_long(chat, &format!("at least {least}"), context));
     }
     let read = match &chat.prompt {
         Prompt::Text(text) => Read {
@@ -79,13 +74,15 @@ pub(super) fn prepare(ready: &ReadyModel, chat: &Chat, partial: &str) -> Result<
         return Err(wrong("max_tokens", "max_tokens must be at least 1"));
     }
     let left = context.saturating_sub(used);
-    if left < wanted.unwrap_or(1) as usize {
-        return Err(too_long(chat, &used.to_string(), wanted, context));
+    if left == 0 {
+        return Err(too_long(chat, &used.to_string(), context));
     }
     let one_call = chat.params.parallel_tool_calls == Some(false);
     Ok(Prepared {
         tokens: read.tokens,
-        limit: wanted.map_or(left, |wanted| wanted as usize),
+        // A client's limit is a bound and not a wish: many send one that no
+        // small context has. An answer that reaches the context's end says so.
+        limit: wanted.map_or(left, |wanted| left.min(wanted as usize)),
         settings,
         writer: Writer::new(read.splitter, &chat.params.stop, one_call),
     })
@@ -172,14 +169,10 @@ fn wrong(field: &str, message: &str) -> Failure {
     }
 }
 
-fn too_long(chat: &Chat, used: &str, wanted: Option<u32>, context: usize) -> Failure {
-    let answer = match wanted {
-        Some(wanted) => format!("{wanted} for the answer"),
-        None => "at least 1 for the answer".to_owned(),
-    };
+fn too_long(chat: &Chat, used: &str, context: usize) -> Failure {
     let message = format!(
-        "this model's context is {context} tokens; the prompt takes {used} and the request asks for {answer}; \
-         shorten the prompt or lower max_tokens"
+        "this model's context is {context} tokens and the prompt takes {used}, which leaves no \
+         room for an answer; shorten the prompt or use a model with a longer context"
     );
     Failure {
         field: Some(field(chat).to_owned()),

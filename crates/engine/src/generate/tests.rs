@@ -264,25 +264,25 @@ fn the_limit_and_the_context_end_an_answer() {
         (told.reason, told.usage.completion),
         (FinishReason::Length, Some(2))
     );
-    let told = answer(&model, &ask("hi"), "").unwrap();
-    assert_eq!(told.reason, FinishReason::Length);
-    assert_eq!(
-        told.usage.prompt.unwrap() + told.usage.completion.unwrap(),
-        512
-    );
+    // No limit, and one that the context does not have.
+    for max_tokens in [None, Some(4096)] {
+        let chat = with(Params {
+            max_tokens,
+            ..Params::default()
+        });
+        let told = answer(&model, &chat, "").unwrap();
+        assert_eq!(told.reason, FinishReason::Length);
+        assert_eq!(
+            told.usage.prompt.unwrap() + told.usage.completion.unwrap(),
+            512
+        );
+    }
 }
 
 #[test]
 fn what_does_not_fit_is_refused_with_figures() {
     let model = says(&[b"x"]);
-    for chat in [
-        ask(&"long ".repeat(200)),
-        ask(&"long ".repeat(20_000)),
-        with(Params {
-            max_tokens: Some(500),
-            ..Params::default()
-        }),
-    ] {
+    for chat in [ask(&"long ".repeat(200)), ask(&"long ".repeat(20_000))] {
         let failure = answer(&model, &chat, "").err().unwrap();
         assert_eq!(failure.kind, FailureKind::ContextLength);
         assert_eq!(failure.field.as_deref(), Some("messages"));

@@ -55,7 +55,11 @@ impl Splitter {
     pub fn new(format: ToolFormat, thinking: bool) -> Self {
         Self {
             format,
-            state: if thinking { State::Reasoning } else { State::Start },
+            state: if thinking {
+                State::Reasoning
+            } else {
+                State::Start
+            },
             held: String::new(),
             space: String::new(),
             calls: 0,
@@ -225,7 +229,8 @@ impl Splitter {
         };
         let arguments = call.arguments.map_or("{}", RawValue::get);
         // Some models write the arguments as a string of JSON.
-        let arguments = serde_json::from_str::<String>(arguments).unwrap_or_else(|_| arguments.to_owned());
+        let arguments =
+            serde_json::from_str::<String>(arguments).unwrap_or_else(|_| arguments.to_owned());
         if call.name.is_empty() {
             return false;
         }

@@ -16,7 +16,8 @@ fn split(format: ToolFormat, thinking: bool, pieces: &[&str]) -> Vec<Piece> {
     let mut merged: Vec<Piece> = Vec::new();
     for piece in out {
         match (merged.last_mut(), &piece) {
-            (Some(Piece::Content(a)), Piece::Content(b)) | (Some(Piece::Reasoning(a)), Piece::Reasoning(b)) => a.push_str(b),
+            (Some(Piece::Content(a)), Piece::Content(b))
+            | (Some(Piece::Reasoning(a)), Piece::Reasoning(b)) => a.push_str(b),
             _ => merged.push(piece),
         }
     }
@@ -37,8 +38,14 @@ fn call(name: &str, arguments: &str) -> Piece {
 #[test]
 fn reasoning_is_split_out() {
     let text = "<think>\nhm\n</think>\n\nYes.";
-    assert_eq!(split(ToolFormat::Hermes, false, &[text]), [Piece::Reasoning("\nhm\n".into()), content("Yes.")]);
-    assert_eq!(split(ToolFormat::None, true, &["hm</think>Yes."]), [Piece::Reasoning("hm".into()), content("Yes.")]);
+    assert_eq!(
+        split(ToolFormat::Hermes, false, &[text]),
+        [Piece::Reasoning("\nhm\n".into()), content("Yes.")]
+    );
+    assert_eq!(
+        split(ToolFormat::None, true, &["hm</think>Yes."]),
+        [Piece::Reasoning("hm".into()), content("Yes.")]
+    );
 }
 
 #[test]
@@ -46,13 +53,21 @@ fn hermes_calls_are_found_between_content() {
     let text = "One moment.\n<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": 1}}\n</tool_call>\n<tool_call>{\"name\":\"g\",\"arguments\":{}}</tool_call>";
     assert_eq!(
         split(ToolFormat::Hermes, false, &[text]),
-        [content("One moment."), call("f", "{\"a\": 1}"), call("g", "{}")]
+        [
+            content("One moment."),
+            call("f", "{\"a\": 1}"),
+            call("g", "{}")
+        ]
     );
 }
 
 #[test]
 fn a_malformed_call_is_content() {
-    for text in ["<tool_call>{\"name\": </tool_call> sorry", "<tool_call>{\"nam", "<tool_call>{\"arguments\":{}}</tool_call>"] {
+    for text in [
+        "<tool_call>{\"name\": </tool_call> sorry",
+        "<tool_call>{\"nam",
+        "<tool_call>{\"arguments\":{}}</tool_call>",
+    ] {
         assert_eq!(split(ToolFormat::Hermes, false, &[text]), [content(text)]);
     }
 }
@@ -60,9 +75,18 @@ fn a_malformed_call_is_content() {
 #[test]
 fn llama_s_bare_json_is_a_call() {
     let text = "{\"name\": \"f\", \"parameters\": {\"a\": \"b\"}}";
-    assert_eq!(split(ToolFormat::BareJson, false, &[text]), [call("f", "{\"a\": \"b\"}")]);
-    assert_eq!(split(ToolFormat::BareJson, false, &["<|python_tag|>", text]), [call("f", "{\"a\": \"b\"}")]);
-    assert_eq!(split(ToolFormat::BareJson, false, &["{ not a call }"]), [content("{ not a call }")]);
+    assert_eq!(
+        split(ToolFormat::BareJson, false, &[text]),
+        [call("f", "{\"a\": \"b\"}")]
+    );
+    assert_eq!(
+        split(ToolFormat::BareJson, false, &["<|python_tag|>", text]),
+        [call("f", "{\"a\": \"b\"}")]
+    );
+    assert_eq!(
+        split(ToolFormat::BareJson, false, &["{ not a call }"]),
+        [content("{ not a call }")]
+    );
 }
 
 #[test]

@@ -14,8 +14,7 @@ pub(super) struct Pre {
     pub(super) add_bos: bool,
 }
 
-const GPT2: &str =
-    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)";
+const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)";
 const LLAMA3: &str = r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const QWEN2: &str = r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const QWEN35: &str = r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
@@ -32,62 +31,57 @@ const BAILING: &str = r"'(?:[sSdDmMtT]|[lL][lL]|[vV][eE]|[rR][eE])|[^\r\n\p{L}\p
 
 /// The cut that `name` stands for, or `None` for a name that we do not know.
 pub(super) fn by_name(name: &str) -> Option<Pre> {
-    let (patterns, ignore_merges, add_bos): (&'static [&'static str], bool, bool) = match name {
-        "default" => (
-            &[
-                r"[\p{P}\$\+<=>\^~\|]+",
-                GPT2,
-                r"\p{N}+",
-                "[0-9][0-9][0-9]",
-            ],
-            false,
-            false,
-        ),
-        "llama3" | "llama-v3" | "llama-bpe" | "falcon3" | "falcon-h1" | "pixtral" | "midm-2.0"
-        | "lfm2" => (&[LLAMA3], true, true),
-        "dbrx" | "smaug-bpe" | "chatglm-bpe" => (&[LLAMA3], false, false),
-        "glm4" => (&[LLAMA3], true, false),
-        "gpt-2" | "phi-2" | "jina-es" | "jina-de" | "jina-v2-es" | "jina-v2-de" | "jina-v1-en"
-        | "jina-v2-code" | "roberta-bpe" | "gigachat" | "a.x-4.0" | "mellum" | "modern-bert"
-        | "mpt" | "olmo" | "jais" | "trillion" | "granite-docling" | "exaone4" => {
-            (&[GPT2], false, false)
-        }
-        "starcoder" | "refact" | "command-r" | "smollm" | "codeshell" | "exaone"
-        | "minerva-7b" => (&[r"\p{N}", GPT2], false, false),
-        "qwen2" | "deepseek-r1-qwen" | "stablelm2" | "hunyuan" | "megrez" | "solar-open"
-        | "grok-2" | "kormo" => (&[QWEN2], false, false),
-        "qwen35" => (&[QWEN35], false, false),
-        "deepseek-llm" => (
-            &[
-                r"[\r\n]",
-                DEEPSEEK_LETTERS,
-                "\\s?[!-/:-~！-／：-～‘-‟　-。]+",
-                r"\s+$",
-                CJK_OLD,
-                r"\p{N}+",
-            ],
-            false,
-            false,
-        ),
-        "deepseek-coder" => (
-            &[r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", CJK_OLD, r"\p{N}"],
-            false,
-            false,
-        ),
-        "deepseek-v3" | "hunyuan-dense" => (&[r"\p{N}{1,3}", CJK, DEEPSEEK3], false, false),
-        "falcon" => (
-            &[r"[\p{P}\$\+<=>\^~\|`]+", GPT2, "[0-9][0-9][0-9]"],
-            false,
-            false,
-        ),
-        "poro-chat" | "bloom" | "gpt3-finnish" => (&[FINNISH], false, false),
-        "viking" => (&[FINNISH, r"\p{N}"], false, false),
-        "tekken" => (&[TEKKEN], true, true),
-        "gpt-4o" | "llama4" | "kanana2" => (&[GPT4O], false, false),
-        "seed-coder" => (&[SEED], false, false),
-        "bailingmoe" | "bailingmoe2" | "llada-moe" => (&[BAILING], false, false),
-        _ => return None,
-    };
+    let (patterns, ignore_merges, add_bos): (&'static [&'static str], bool, bool) =
+        match name {
+            "default" => (
+                &[r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", "[0-9][0-9][0-9]"],
+                false,
+                false,
+            ),
+            "llama3" | "llama-v3" | "llama-bpe" | "falcon3" | "falcon-h1" | "pixtral"
+            | "midm-2.0" | "lfm2" => (&[LLAMA3], true, true),
+            "dbrx" | "smaug-bpe" | "chatglm-bpe" => (&[LLAMA3], false, false),
+            "glm4" => (&[LLAMA3], true, false),
+            "gpt-2" | "phi-2" | "jina-es" | "jina-de" | "jina-v2-es" | "jina-v2-de"
+            | "jina-v1-en" | "jina-v2-code" | "roberta-bpe" | "gigachat" | "a.x-4.0" | "mellum"
+            | "modern-bert" | "mpt" | "olmo" | "jais" | "trillion" | "granite-docling"
+            | "exaone4" => (&[GPT2], false, false),
+            "starcoder" | "refact" | "command-r" | "smollm" | "codeshell" | "exaone"
+            | "minerva-7b" => (&[r"\p{N}", GPT2], false, false),
+            "qwen2" | "deepseek-r1-qwen" | "stablelm2" | "hunyuan" | "megrez" | "solar-open"
+            | "grok-2" | "kormo" => (&[QWEN2], false, false),
+            "qwen35" => (&[QWEN35], false, false),
+            "deepseek-llm" => (
+                &[
+                    r"[\r\n]",
+                    DEEPSEEK_LETTERS,
+                    "\\s?[!-/:-~！-／：-～‘-‟　-。]+",
+                    r"\s+$",
+                    CJK_OLD,
+                    r"\p{N}+",
+                ],
+                false,
+                false,
+            ),
+            "deepseek-coder" => (
+                &[r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", CJK_OLD, r"\p{N}"],
+                false,
+                false,
+            ),
+            "deepseek-v3" | "hunyuan-dense" => (&[r"\p{N}{1,3}", CJK, DEEPSEEK3], false, false),
+            "falcon" => (
+                &[r"[\p{P}\$\+<=>\^~\|`]+", GPT2, "[0-9][0-9][0-9]"],
+                false,
+                false,
+            ),
+            "poro-chat" | "bloom" | "gpt3-finnish" => (&[FINNISH], false, false),
+            "viking" => (&[FINNISH, r"\p{N}"], false, false),
+            "tekken" => (&[TEKKEN], true, true),
+            "gpt-4o" | "llama4" | "kanana2" => (&[GPT4O], false, false),
+            "seed-coder" => (&[SEED], false, false),
+            "bailingmoe" | "bailingmoe2" | "llada-moe" => (&[BAILING], false, false),
+            _ => return None,
+        };
     Some(Pre {
         patterns,
         ignore_merges,

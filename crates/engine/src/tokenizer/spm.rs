@@ -118,7 +118,14 @@ impl Spm {
         }
     }
 
-    fn consider(&self, text: &str, symbols: &[Symbol], left: usize, right: usize, heap: &mut BinaryHeap<Pair>) {
+    fn consider(
+        &self,
+        text: &str,
+        symbols: &[Symbol],
+        left: usize,
+        right: usize,
+        heap: &mut BinaryHeap<Pair>,
+    ) {
         let start = symbols[left].start;
         let len = symbols[left].len + symbols[right].len;
         if let Some(id) = self.ids.get(&text[start..start + len]) {
