@@ -6,6 +6,10 @@
 //!
 //! It prints the variables that point nearfar at it, and every request that it
 //! gets (method, path, length; never content).
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a server for tests opens its own socket"
+)]
 
 use std::time::Duration;
 

@@ -8,6 +8,8 @@
 //! a handler may ask; [`http`] is what clients speak; [`handover`] is what the
 //! supervisor gives its children; [`app`] is the only wiring; [`supervisor`] starts and confines the
 //! processes; [`cli`] is what people type.
+// Tests open sockets and start tasks as they like.
+#![cfg_attr(test, allow(clippy::disallowed_methods))]
 
 pub mod account;
 pub mod admission;

@@ -1,5 +1,5 @@
 //! The integration tests, in one binary so that they link once.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 mod cli;
 mod egress_link;

@@ -1,4 +1,8 @@
 //! HTTP/1.1 to the daemon: over its control socket, or over loopback TCP.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the command line's connection to the daemon"
+)]
 
 use std::future::Future;
 use std::path::{Path, PathBuf};

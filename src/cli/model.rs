@@ -3,6 +3,10 @@
 //! The verbs work on the model store itself, with or without a daemon; a
 //! running one is told to look again. Only a download needs the daemon: its
 //! egress process is the one that may reach the network.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "where other programs' model stores are"
+)]
 
 mod meter;
 mod show;

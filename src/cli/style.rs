@@ -1,5 +1,6 @@
 //! How output looks: colours on terminals only, tables, and text that cannot
 //! steer the terminal.
+#![allow(clippy::disallowed_methods, reason = "whether colours are wanted")]
 
 use std::io::{IsTerminal, Write};
 

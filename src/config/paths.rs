@@ -1,5 +1,6 @@
 //! Where things lie when nobody says. The only part of the configuration that
 //! looks at the environment.
+#![allow(clippy::disallowed_methods, reason = "where files are by default")]
 
 use std::path::{Path, PathBuf};
 

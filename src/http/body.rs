@@ -1,4 +1,8 @@
 //! Reading request bodies, within bounds of size, time and memory.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "reads what is left of a refused body, bounded in time"
+)]
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,8 @@
 //! The link to egress, the only process with a network.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the handle is kept and aborted by the link"
+)]
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,4 +1,8 @@
 //! The link to this device's engine.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the handle is kept and aborted by the link"
+)]
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};

@@ -1,5 +1,9 @@
 //! Which variables each child gets. Everything else stays behind: above all,
 //! keys reach egress and nothing but egress.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "makes each process's environment"
+)]
 
 use std::ffi::OsString;
 

@@ -1,5 +1,9 @@
 //! The listeners: opened once, kept for the supervisor's life, handed to every
 //! gate. A client that connects while no gate runs waits in the backlog.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the supervisor opens all listeners"
+)]
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};

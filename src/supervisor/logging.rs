@@ -1,4 +1,5 @@
 //! Begins logging, the same way in every process.
+#![allow(clippy::disallowed_methods, reason = "the level of the log")]
 
 /// To standard error; `RUST_LOG` filters, `info` without it.
 pub(super) fn begin() {

@@ -1,5 +1,9 @@
 //! `nearfar serve`: check the configuration, take the state directory, open the
 //! listeners, then start the processes and look after them.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "which providers have a key in the environment"
+)]
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,8 @@
 //! The state directory: its folders, its lock, and the sockets in it.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the supervisor opens all listeners"
+)]
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io;

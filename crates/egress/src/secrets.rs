@@ -5,6 +5,10 @@
 //! `Debug` is `secrecy`'s. A variable of the environment stays in the process's
 //! environment, where the same user can read it: a credentials directory is
 //! the better place, and the log says so.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "keys are read here and nowhere else"
+)]
 
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;

@@ -1,4 +1,8 @@
 //! What people set up: the file, the state directory, keys, ports, the daemon.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "looks whether a port is free and which variables are set"
+)]
 
 use std::io::ErrorKind;
 use std::net::TcpListener;

@@ -85,7 +85,7 @@ fn older_landlock(abi: u32) -> Option<String> {
         ..4 => Some(format!(
             "Landlock ABI {abi} knows no TCP (4 does): seccomp alone keeps sockets shut"
         )),
-        ..6 => Some(format!(
+        4..6 => Some(format!(
             "Landlock ABI {abi} knows no signal scope (6 does): a process may signal others of its user until its own filter is set"
         )),
         _ => None,

@@ -1,5 +1,9 @@
 //! Which folders each process may reach: the state directory, model files of
 //! other programs that were adopted in place, and what holds keys.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "where folders are that a process may read"
+)]
 
 use std::path::{Path, PathBuf};
 
