@@ -101,7 +101,7 @@ fn send(daemon: &Daemon, number: usize) -> &'static str {
     if !name.is_empty() {
         headers.push((name, value));
     }
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         headers.push(("x-nearfar-ttft-ms", "0.001"));
         headers.push(("x-nearfar-deadline-ms", "0.001"));
     }
