@@ -1,7 +1,9 @@
 //! How fast a target is: a linear model, learned online, with the spread of
 //! the logarithm of its residuals (see [`Latency`]).
 //!
-//! Each figure is an exponentially weighted mean. A prior counts as a few
+//! Each time is an exponentially weighted geometric mean: one answer that was
+//! ten times slower (the machine was busy elsewhere) does not make the target
+//! look slow for the next ten. A prior counts as a few
 //! samples, so that the first observation moves it without replacing it; what
 //! was never observed has a wide spread and is never taken for fast.
 
@@ -66,9 +68,9 @@ pub fn load_ms(file_bytes: u64) -> f64 {
 /// The learned figures of one target.
 #[derive(Clone, Debug)]
 pub struct Speed {
-    ttft: Mean,
-    prefill: Mean,
-    decode: Mean,
+    ttft: TimeMean,
+    prefill: TimeMean,
+    decode: TimeMean,
     /// Mean of the squared logarithm of observed over predicted.
     residual: Mean,
     /// The engine itself tells the rates; the gate's clock is not needed.
@@ -79,9 +81,9 @@ impl Speed {
     /// Nothing observed yet.
     pub fn new(prior: &Prior) -> Self {
         Self {
-            ttft: Mean::new(prior.ttft_ms),
-            prefill: Mean::new(prior.ms_per_prompt_token),
-            decode: Mean::new(prior.ms_per_token),
+            ttft: TimeMean::new(prior.ttft_ms),
+            prefill: TimeMean::new(prior.ms_per_prompt_token),
+            decode: TimeMean::new(prior.ms_per_token),
             residual: Mean::new(PRIOR_LOG_SD * PRIOR_LOG_SD),
             engine: false,
         }
@@ -90,9 +92,9 @@ impl Speed {
     /// The model as it stands.
     pub fn latency(&self) -> Latency {
         Latency {
-            ttft_ms: self.ttft.value,
-            ms_per_prompt_token: self.prefill.value,
-            ms_per_token: self.decode.value,
+            ttft_ms: self.ttft.ms(),
+            ms_per_prompt_token: self.prefill.ms(),
+            ms_per_token: self.decode.ms(),
             log_sd: self.residual.value.sqrt().max(LEAST_LOG_SD),
         }
     }
@@ -104,8 +106,10 @@ impl Speed {
         let predicted = (waited_ms + self.latency().ttft(prompt_tokens)).max(0.1);
         let log = (observed.max(0.1) / predicted).ln();
         self.residual.push(log * log);
-        let prefill = f64::from(prompt_tokens) * self.prefill.value;
-        let constant = (observed - waited_ms - prefill).max(0.0);
+        let prefill = f64::from(prompt_tokens) * self.prefill.ms();
+        // What is left may be nothing when too much was predicted; one sample
+        // shortens the constant by no more than it would by being a quarter.
+        let constant = (observed - waited_ms - prefill).max(self.ttft.ms() / 4.0);
         self.ttft.push(constant);
     }
 
@@ -122,17 +126,38 @@ impl Speed {
         // A handful of tokens measures the overhead, not the rate.
         if timings.prefill_tokens >= 8 && timings.prefill_ms.is_finite() {
             let rate = timings.prefill_ms / f64::from(timings.prefill_tokens);
-            self.prefill.push(rate.max(0.0));
+            self.prefill.push(rate);
         }
         if timings.decode_tokens >= 2 && timings.decode_ms.is_finite() {
             let rate = timings.decode_ms / f64::from(timings.decode_tokens - 1);
-            self.decode.push(rate.max(0.0));
+            self.decode.push(rate);
         }
     }
 }
 
 fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
+}
+
+/// Times below this are not told apart, in milliseconds.
+const LEAST_MS: f64 = 0.001;
+
+/// A geometric mean of times.
+#[derive(Clone, Debug)]
+struct TimeMean(Mean);
+
+impl TimeMean {
+    fn new(prior_ms: f64) -> Self {
+        Self(Mean::new(prior_ms.max(LEAST_MS).ln()))
+    }
+
+    fn push(&mut self, sample_ms: f64) {
+        self.0.push(sample_ms.max(LEAST_MS).ln());
+    }
+
+    fn ms(&self) -> f64 {
+        self.0.value.exp()
+    }
 }
 
 /// A mean whose first samples weigh more than the later ones.
@@ -204,6 +229,19 @@ mod tests {
             "{learned:?}"
         );
         assert!((learned.ms_per_token - 2.0).abs() < 0.01, "{learned:?}");
+    }
+
+    #[test]
+    fn one_slow_answer_does_not_make_a_target_slow() {
+        let prior = Prior::local(8_000_000);
+        let mut speed = Speed::new(&prior);
+        speed.rest(100, Duration::from_millis(100 * 150)); // 100 times the prior
+        let learned = speed.latency();
+        assert!(
+            learned.ms_per_token < 6.0 * prior.ms_per_token,
+            "{learned:?}"
+        );
+        assert!(learned.ms_per_token > prior.ms_per_token, "{learned:?}");
     }
 
     #[test]
