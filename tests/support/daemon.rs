@@ -105,7 +105,7 @@ impl Daemon {
             .spawn()
             .unwrap();
         let log = Arc::new(Mutex::new(String::new()));
-        capture(supervisor.stderr.take().unwrap(), Arc::clone(&log));
+        let logging = capture(supervisor.stderr.take().unwrap(), Arc::clone(&log));
         let mut out = BufReader::new(supervisor.stdout.take().unwrap());
         let mut line = String::new();
         // Ends with the line, or with the process.
@@ -116,6 +116,7 @@ impl Daemon {
             .and_then(|address| address.parse().ok());
         let Some(address) = address else {
             let status = supervisor.wait().unwrap();
+            logging.join().unwrap();
             let log = log.lock().unwrap().clone();
             return Err(format!("{status}: {line}{log}"));
         };
@@ -312,14 +313,17 @@ pub fn children(parent: u32) -> Vec<(u32, Vec<String>)> {
 }
 
 /// Reads on a thread until the end.
-fn capture(mut stream: impl Read + Send + 'static, into: Arc<Mutex<String>>) {
+fn capture(
+    mut stream: impl Read + Send + 'static,
+    into: Arc<Mutex<String>>,
+) -> std::thread::JoinHandle<()> {
     std::thread::spawn(move || {
         let mut buffer = [0; 4096];
         while let Ok(length @ 1..) = stream.read(&mut buffer) {
             let text = String::from_utf8_lossy(&buffer[..length]);
             into.lock().unwrap().push_str(&text);
         }
-    });
+    })
 }
 
 /// One request on a connection of its own: status and body.
