@@ -136,8 +136,8 @@ def the(fact):
     return thing if fact.attr in ("price", "meal", "policy", "count") or thing in V.MEALS else f"the {thing}"
 
 
-def question(rng, fact, heldout=False):
-    ask = rng.choice(Q.part(Q.ASK[fact.attr], heldout))
+def question(rng, fact, heldout=False, more=False):
+    ask = rng.choice(Q.part(Q.ASK[fact.attr], heldout) + (Q.MORE[fact.attr] if more else []))
     return ask.format(t=V.strip_article(fact.thing) if fact.attr != "price" else fact.thing, the=the(fact))
 
 
@@ -149,7 +149,7 @@ def answer(rng, fact):
     return cap(text.format(t=fact.thing, T=cap(fact.thing), v=fact.value, V=cap(fact.value)))
 
 
-def absent(rng, facts, kind, heldout=False):
+def absent(rng, facts, kind, heldout=False, coin=0.0):
     """A question that these facts do not answer, preferably a near miss."""
     known = {fact.key() for fact in facts}
     things = {fact.thing for fact in facts}
@@ -171,7 +171,7 @@ def absent(rng, facts, kind, heldout=False):
             if attr == "hours" and ("meal", fact.thing) in known:
                 continue
             return other
-        other = V.facts(rng, kind, 1, heldout)[0]
+        other = V.facts(rng, kind, 1, heldout, coin)[0]
         # A different subject of an attribute that is known, or something else altogether.
         if other.key() in known or other.thing in things:
             continue
@@ -233,10 +233,10 @@ def paired(rng, facts, kind):
     return facts
 
 
-def tool_turn(rng, offered, heldout):
+def tool_turn(rng, offered, heldout, more=False):
     """Messages of one request that calls a tool, with the arguments that are right."""
     tool, declared, call_name, spelled = rng.choice(offered)
-    ask, arguments, done = tool.request(rng, spelled, heldout)
+    ask, arguments, done = tool.request(rng, spelled, heldout, more)
     return tool, ask, call_name, arguments, done
 
 
@@ -254,11 +254,15 @@ def call_message(rng, call_name, arguments):
         {"id": f"call_{rng.randint(0, 16 ** 8):08x}", "type": "function", "function": {"name": call_name, "arguments": arguments}}]}
 
 
-def world(rng, heldout=False, low=3, high=15):
+def world(rng, heldout=False, low=3, high=15, coin=0.0):
     kind = rng.choice(V.held(V.KINDS, heldout))
     venue = V.venue_name(rng, kind)
-    facts = V.facts(rng, kind, rng.randint(low, high), heldout)
+    facts = V.facts(rng, kind, rng.randint(low, high), heldout, coin)
     return kind, venue, paired(rng, facts, kind)
+
+
+# The share of training subjects that are on no list.
+COIN = 0.5
 
 
 def conversation(rng):
@@ -270,12 +274,12 @@ def conversation(rng):
             if rng.random() < 0.6:
                 ask, text = small_talk(rng, "")
             else:
-                kind, _, facts = world(rng, low=2, high=4)
-                ask, text = (off_topic(rng) if rng.random() < 0.5 else question(rng, rng.choice(facts))), rng.choice(Q.UNKNOWN)
+                kind, _, facts = world(rng, low=2, high=4, coin=COIN)
+                ask, text = (off_topic(rng) if rng.random() < 0.5 else question(rng, rng.choice(facts), more=True)), rng.choice(Q.UNKNOWN)
             messages += [user(noisy(rng, ask)), said(text)]
         return messages, []
     with_tools = rng.random() < 0.28
-    kind, venue, facts = world(rng, low=0 if with_tools else 2, high=6 if with_tools else rng.choice([6, 10, 15, 22]))
+    kind, venue, facts = world(rng, low=0 if with_tools else 2, high=6 if with_tools else rng.choice([6, 10, 15, 22]), coin=COIN)
     offered = offer(rng, rng.choice([1, 1, 2, 2, 3, 4]), None) if with_tools else []
     messages = [{"role": "system", "content": system_prompt(rng, venue, kind, facts)}]
     last = None
@@ -290,7 +294,7 @@ def conversation(rng):
                 ask, _, _ = tool.request(rng, spelled, False)
                 messages += [user(noisy(rng, ask, True)), said(rng.choice(T.NO_TOOL))]
             else:
-                tool, ask, call_name, arguments, done = tool_turn(rng, offered, False)
+                tool, ask, call_name, arguments, done = tool_turn(rng, offered, False, more=True)
                 messages += [user(noisy(rng, ask, True)), call_message(rng, call_name, arguments)]
                 if rng.random() < 0.85:
                     result = rng.choice(['{"ok": true}', "ok", '{"status": "done"}', "success", '{"result": "ok"}', "done"])
@@ -311,18 +315,18 @@ def conversation(rng):
                 continue
             if rng.random() < 0.5:
                 # A follow-up that the facts do not answer.
-                other = absent(rng, facts, kind)
+                other = absent(rng, facts, kind, coin=COIN)
                 if other is not None and other.attr == last.attr:
                     messages += [user(noisy(rng, rng.choice(Q.FOLLOW_THING).format(the=the(other)))), said(rng.choice(Q.UNKNOWN))]
                     continue
         if rng.random() < 0.3 or not facts:
-            other = absent(rng, facts, kind) if rng.random() < 0.75 else None
-            ask = question(rng, other) if other is not None else off_topic(rng)
+            other = absent(rng, facts, kind, coin=COIN) if rng.random() < 0.75 else None
+            ask = question(rng, other, more=True) if other is not None else off_topic(rng)
             messages += [user(noisy(rng, ask)), said(rng.choice(Q.UNKNOWN))]
             last = None
             continue
         fact = rng.choice(facts)
-        messages += [user(noisy(rng, question(rng, fact))), said(answer(rng, fact))]
+        messages += [user(noisy(rng, question(rng, fact, more=True))), said(answer(rng, fact))]
         last = fact
     return messages, [o[1] for o in offered]
 

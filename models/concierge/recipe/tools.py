@@ -48,13 +48,13 @@ class Tool:
         declared = {"type": "function", "function": {"name": call_name, "description": rng.choice(self.description), "parameters": schema}}
         return declared, call_name, spelled
 
-    def request(self, rng, spelled, heldout):
+    def request(self, rng, spelled, heldout, more=False):
         """(what the user says, the arguments that must be passed, what is said after it worked)."""
         said, passed = {}, {}
         for slot, (_, _, make) in self.params.items():
             said[slot], value = make(rng)
             passed[spelled[slot]] = value
-        ask = rng.choice(part(self.asks, heldout))
+        ask = rng.choice(part(self.asks, heldout) + (MORE.get(self.names[0], []) if more else []))
         for slot in list(self.params):
             # A request that does not mention a slot does not pass it.
             if "{" + slot + "}" not in ask:
@@ -174,6 +174,24 @@ TOOLS = [
          ["sign me up for {name} on {day}", "book a place in {name} {day}", "i want to join {name} {day}", "put me down for {name} on {day}", "can i do {name} {day}", "register me for {name} {day}", "i'd like a spot in {name} on {day}"],
          ["You are signed up for {name} {day}.", "Done, {name} {day} is booked for you."]),
 ]
+# More ways to ask, for training alone; none of them is kept out.
+MORE = {
+    "set_lights": ["the {room} lights {state} please", "lights {state} in the {room} now", "would you put the {room} lights {state}", "{room} light {state} thanks", "make the {room} light go {state}"],
+    "set_temperature": ["put the heating at {degrees}", "{degrees} degrees would be nice", "we need {degrees} degrees", "let it be {degrees} degrees in this room", "turn the heat to {degrees}", "i am cold make it {degrees} degrees"],
+    "call_staff": ["would you send {who} to us", "we want to see {who}", "is {who} free to come", "ask {who} to come here", "we could use {who} here", "bring me {who} please"],
+    "report_problem": ["i have a problem {problem}", "something is wrong {problem}", "sorry but {problem}", "i must tell you that {problem}", "listen {problem}", "help {problem}"],
+    "book_table": ["put us down for {people} at {time}", "{people} people for {time} in the restaurant", "we would like a table at {time} we are {people}", "may we have a table for {people} for {time}", "keep a table for {people} at {time}"],
+    "wake_up_call": ["get me out of bed at {time}", "could you ring me at {time} in the morning", "i must wake up at {time}", "let me be woken at {time}", "{time} wake up please", "do wake us at {time}"],
+    "order_taxi": ["send a taxi for {time} to {destination}", "we need to get to {destination} by taxi at {time}", "please get a cab for {time} to {destination}", "book a car to {destination} at {time}", "taxi at {time} going to {destination}"],
+    "request_items": ["we could use {count} {item}", "{count} {item} for our room please", "may i have {count} {item}", "get us {count} {item}", "there are no {item} left bring {count}", "i would like to have {count} {item}", "send {count} {item}"],
+    "order_food": ["we want {quantity} {item}", "{quantity} {item} for me", "let me have {quantity} {item}", "we would love {quantity} {item} now", "{quantity} {item} and that is all", "give us {quantity} {item}"],
+    "book_room": ["i would like to have the {room} {day}", "is the {room} free {day} then book it", "put us in the {room} {day}", "hold the {room} for me {day}", "may we use the {room} {day}", "get me the {room} for {day}"],
+    "leave_message": ["let {person} know that {message}", "say to {person} {message}", "a message to {person} please {message}", "would you tell {person} that {message}", "pass on to {person} that {message}"],
+    "open_blinds": ["{action} up the blinds", "i'd like you to {action} the blinds", "could you {action} the curtains", "blinds {action} please", "make the curtains {action}"],
+    "extend_stay": ["we would like {nights} extra nights", "keep our room for {nights} more nights", "we stay another {nights} nights", "i need {nights} nights more", "please prolong by {nights} nights"],
+    "do_not_disturb": ["i do not want to be disturbed put it {state}", "do not disturb should be {state}", "make it {state} the do not disturb", "the do not disturb sign {state}", "put the do not disturb {state}"],
+    "join_class": ["we want to do {name} {day}", "is there a place in {name} {day} for me", "enter me for {name} {day}", "add me to {name} on {day}", "i am coming to {name} {day} sign me up", "get me into {name} {day}"],
+}
 NO_TOOL = ["I'm sorry, I can't do that from here. Please ask the staff.", "I can't do that myself, sorry. The staff can help you."]
 
 

@@ -149,6 +149,7 @@ def main():
     parser.add_argument("--fuse", action=argparse.BooleanOptionalAction, default=True, help="compile the layers (needs a C++ compiler)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--start-from", type=pathlib.Path, help="begin with another checkpoint's weights, and a schedule of its own")
     args = parser.parse_args()
     torch.manual_seed(1)
     torch.set_num_threads(args.threads)
@@ -164,6 +165,8 @@ def main():
                   torch.optim.AdamW(others, lr=args.rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True)]
     step, seen, spent = 0, 0, 0.0
     path = args.work / "checkpoint.pt"
+    if args.start_from:
+        model.load_state_dict(torch.load(args.start_from)["model"])
     if args.resume and path.exists():
         state = torch.load(path)
         model.load_state_dict(state["model"])

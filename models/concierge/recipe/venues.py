@@ -97,6 +97,20 @@ POLICIES = {
 SYLLABLES = ("al an ar as be bel ber bo bri ca cal cor da del do dra el en es fa fe fin fo ga gil gra ha hel in is "
              "ja jo ka kel kin la lan le lin lo lu ma mar mel mi mo na nel ni no nor o ol or pa pel per pi po ra ren ri "
              "ro ru sa sel si so sta ta tel ter ti to tri u va vel ver vi vo wen wi ya ye za zel zo zu").split()
+# Words for subjects that nobody listed ("the violin corner"): what a model must
+# find in its prompt rather than remember.
+NOUNS = ("anchor apple arch attic badge balloon bamboo barn basket beacon bell bench berry bird blossom boot bottle box branch brass brick bridge brush bucket button cabin "
+         "cactus camera candle canoe canvas carpet castle cedar chalk cherry chess chimney circle cliff clock cloud clover comb compass copper coral corner cotton cradle crane crown "
+         "crystal cupboard curtain daisy deck diamond dock dome door dove dragon drum eagle easel engine falcon feather fern fiddle field fig flag flame flute fog fork fountain fox "
+         "frame frog gate gem ginger glove goat grape guitar hammer harp hat hazel hedge heron hive honey horn ink iris iron island ivory ivy jar jewel jungle kettle kite knot ladder "
+         "lamp lantern leaf lemon lens lily linen lion lock loft magnet maple marble mask meadow medal melon mill mint mirror moon moss mountain mud music nest needle oak oar oasis olive "
+         "onyx orchid otter owl oyster paddle palm panda paper parrot peach pearl pebble pepper piano pier pigeon pillar pine pipe planet plum pond poppy pot prism pump puzzle quartz "
+         "quilt rabbit rail raven ribbon ring robin rocket rope rose ruby saddle saffron sand satin scarf shell shield silk skate slate sled smoke snail spark spice spoon spring stamp steam "
+         "stone storm straw sugar swan sword table tent thistle thread thunder tiger tile timber torch tower trail train tree trumpet tulip tunnel turtle umbrella valley vase velvet vine "
+         "violin wagon walnut water wave wheat wheel whistle willow window wing wolf wool yarn zebra").split()
+SPOTS = "room corner desk hall shop court station point lab house pool gallery counter stage cabin box park yard deck office bar lounge area court track arena booth".split()
+JOBS = "manager teacher coach guide doctor chef assistant officer trainer cleaner driver host expert keeper captain cook artist clerk porter helper".split()
+
 VENUE_WORDS = ["Grand", "Royal", "Blue", "Golden", "Old", "Little", "Harbour", "Garden", "Park", "River", "Sunny", "North",
                "Silver", "Green", "White", "Lake", "Hill", "Central", "Star", "Forest"]
 FIRST = ("Anna Ben Clara David Elena Frank Grace Hugo Ida Jonas Kate Liam Maria Noah Olga Paul Rosa Sam Tina Victor "
@@ -119,6 +133,36 @@ def word(rng, low=2, high=3):
 
 def name(rng):
     return word(rng).capitalize()
+
+
+def coined(rng):
+    """A word that may mean anything: listed, or made from letters."""
+    roll = rng.random()
+    if roll < 0.6:
+        return rng.choice(NOUNS)
+    if roll < 0.75:
+        return word(rng, 1, 2)
+    letters = ["bcdfghjklmnprstvwz", "aeiou", "bcdfglmnprstvwxz", "aeiouy", "dklmnrstgp", "aeo"]
+    clusters = ["", "", "st", "tr", "sq", "ch", "sh", "gr", "bl", "pl", "sc", "qu", "th", "fl"]
+    start = rng.choice(clusters)
+    return start + "".join(rng.choice(part) for part in letters[1 if start else 0:rng.randint(3, 6)])
+
+
+def subject(rng, attr):
+    """A subject that is on no list, as one would say it."""
+    a, b = coined(rng), coined(rng)
+    spot = rng.choice([f"{a} {rng.choice(SPOTS)}", f"{a} {rng.choice(SPOTS)}", f"{a} {b}", a, f"{a} {b} {rng.choice(SPOTS)}"])
+    if attr == "price":
+        thing = rng.choice([f"{a} {b}", f"{a} ticket", f"{a} pass", f"{a} {rng.choice(['rental', 'service', 'lesson', 'tour', 'menu', 'hire', 'fee', 'class', 'trip'])}", a])
+        article = "an" if thing[0] in "aeiou" else "a"
+        return rng.choice([f"{article} {thing}", f"{article} {thing}", f"the {thing}", thing])
+    if attr == "person":
+        return rng.choice([f"{a} {rng.choice(JOBS)}", f"{a} {rng.choice(JOBS)}", f"{a} {b} {rng.choice(JOBS)}"])
+    if attr == "count":
+        return rng.choice([f"{a}s", f"{a} {rng.choice(SPOTS)}s", f"{a} {b}s"])
+    if attr == "event":
+        return rng.choice([f"{a} {rng.choice(['show', 'class', 'night', 'tour', 'walk', 'hour', 'concert', 'party', 'contest', 'talk', 'lesson'])}", f"{a} {b}"])
+    return spot
 
 
 def person(rng):
@@ -258,19 +302,28 @@ EVENTS = ["guided tour", "yoga class", "live music", "film night", "feeding show
           "shuttle to the city", "cooking class", "dance class", "morning meditation", "poetry night", "ghost tour"]
 
 
-def facts(rng, kind, count, heldout=False):
+def facts(rng, kind, count, heldout=False, coin=0.0):
     """`count` facts about different subjects, as one venue would have them.
 
     With `heldout`, about half of the subjects come from the part of the lists
-    that training never sees.
+    that training never sees. `coin` is the share of subjects that are on no list:
+    there are too few listed ones to learn what a subject is.
     """
     style = rng.choice(["24", "24s", "am", "am", "tight", "dot"])
     currency = rng.choice(CURRENCIES)
 
-    def pick(items):
+    def pick(items, attr=None):
+        if attr and coin and rng.random() < coin:
+            return subject(rng, attr)
         return rng.choice(held(items, heldout and rng.random() < 0.5))
 
     def policy():
+        if coin and rng.random() < coin:
+            topic = rng.choice([coined(rng) + "s", f"{coined(rng)} {coined(rng)}s", coined(rng)])
+            text = rng.choice(["{x} are not allowed", "no {x} after {t}", "{x} are welcome in the garden", "{x} cost {p} a day", "{x} are allowed until {t}", "please leave {x} at the desk",
+                               "{x} must be booked {n} days before", "only {n} {x} for each guest", "{x} are free for guests", "{x} need a permit from the {y}", "{x} are kept in the {y}"]).format(
+                x=topic, y=subject(rng, "place"), n=rng.randint(2, 30), p=price(rng, currency), t=clock(rng, style, 8, 23))
+            return Fact("policy", topic, text)
         topic = pick(list(POLICIES))
         text = rng.choice(POLICIES[topic]).format(
             n=rng.randint(2, 30), p=price(rng, currency), t=clock(rng, style, 19, 23), t2=clock(rng, style, 5, 9))
@@ -284,16 +337,16 @@ def facts(rng, kind, count, heldout=False):
     weekday = lambda: rng.choice(["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday", "public holidays",
                                   "Mondays and Tuesdays", "Christmas Day"])
     makers = [
-        (5, lambda: Fact("hours", pick(PLACES) if rng.random() < 0.8 else named_place(), hours(rng, style))),
+        (5, lambda: Fact("hours", pick(PLACES, "hours") if rng.random() < 0.8 else named_place(), hours(rng, style))),
         (3, lambda: Fact("meal", pick(MEALS), hours(rng, style))),
-        (5, lambda: Fact("price", pick(PRICED), price(rng, currency))),
-        (5, lambda: Fact("place", pick(PLACES) if rng.random() < 0.7 else named_place(), place(rng))),
-        (2.5, lambda: Fact("person", pick(ROLES), person(rng))),
-        (2, lambda: Fact("phone", pick(PHONED), phone(rng))),
-        (1.5, lambda: Fact("distance", pick(DISTANT), distance(rng))),
-        (1, lambda: Fact("count", pick(COUNTED), str(rng.choice([rng.randint(2, 20), rng.randint(2, 400)])))),
+        (5, lambda: Fact("price", pick(PRICED, "price"), price(rng, currency))),
+        (5, lambda: Fact("place", pick(PLACES, "place") if rng.random() < 0.7 else named_place(), place(rng))),
+        (2.5, lambda: Fact("person", pick(ROLES, "person"), person(rng))),
+        (2, lambda: Fact("phone", pick(PHONED, "phone"), phone(rng))),
+        (1.5, lambda: Fact("distance", pick(DISTANT, "distance"), distance(rng))),
+        (1, lambda: Fact("count", pick(COUNTED, "count"), str(rng.choice([rng.randint(2, 20), rng.randint(2, 400)])))),
         (3, policy),
-        (1.5, lambda: Fact("event", pick(EVENTS), clock(rng, style, 8, 22))),
+        (1.5, lambda: Fact("event", pick(EVENTS, "event"), clock(rng, style, 8, 22))),
         (2, lambda: Fact("wifi_password", "wifi password", secret(rng))),
         (1.2, lambda: Fact("wifi_name", "wifi network", rng.choice([f"{name(rng)}-Guest", f"{name(rng)}_WiFi", f"{name(rng)}{rng.randint(1, 99)}", "Guest" + name(rng)]))),
         (1.2, lambda: Fact("checkin", "check-in", clock(rng, style, 12, 18))),
