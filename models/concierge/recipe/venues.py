@@ -127,8 +127,13 @@ def held(items, heldout):
     return items[-cut:] if heldout else items[:-cut]
 
 
-def word(rng, low=2, high=3):
+def syllables(rng, low, high):
     return "".join(rng.choice(SYLLABLES) for _ in range(rng.randint(low, high)))
+
+
+def word(rng, low=2, high=3):
+    """A name's or a password's word. Not of syllables alone: any string must be passed on as it stands."""
+    return coined(rng) if rng.random() < 0.4 else syllables(rng, low, high)
 
 
 def name(rng):
@@ -141,7 +146,7 @@ def coined(rng):
     if roll < 0.6:
         return rng.choice(NOUNS)
     if roll < 0.75:
-        return word(rng, 1, 2)
+        return syllables(rng, 1, 2)
     letters = ["bcdfghjklmnprstvwz", "aeiou", "bcdfglmnprstvwxz", "aeiouy", "dklmnrstgp", "aeo"]
     clusters = ["", "", "st", "tr", "sq", "ch", "sh", "gr", "bl", "pl", "sc", "qu", "th", "fl"]
     start = rng.choice(clusters)
@@ -224,6 +229,8 @@ def secret(rng):
         lambda: f"{name(rng)}-{rng.randint(10, 999)}",
         lambda: f"{name(rng)}{name(rng)}{rng.randint(1, 99)}",
         lambda: f"{word(rng)}_{word(rng)}",
+        lambda: f"{coined(rng)}-{coined(rng)}-{rng.randint(1, 99)}",
+        lambda: f"{coined(rng)}{rng.choice(['', '-', '_', '.'])}{rng.randint(1, 9999)}",
         lambda: f"{word(rng)}{rng.choice('!#$@')}{rng.randint(1, 99)}",
         lambda: str(rng.randint(10000000, 99999999)),
     ])()
