@@ -178,3 +178,41 @@ fn a_role_is_not_to_be_started_by_hand() {
         assert!(said.contains("nearfar serve"), "{said}");
     }
 }
+
+#[test]
+fn the_service_manager_hears_of_start_and_stop() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let manager = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    // A daemon that says nothing must fail the test, not hang it.
+    let patience = std::time::Duration::from_secs(60);
+    manager.set_read_timeout(Some(patience)).unwrap();
+    let hear = || {
+        let mut said = [0; 256];
+        let length = manager.recv(&mut said).unwrap();
+        String::from_utf8_lossy(&said[..length]).into_owned()
+    };
+    let options = DaemonOptions::default().env("NOTIFY_SOCKET", path.to_str().unwrap());
+    let daemon = Daemon::start(options);
+    assert!(hear().contains("READY=1"));
+    assert_eq!(daemon.get("/healthz").0, 200);
+    let (status, log) = daemon.stop();
+    assert!(status.success(), "{log}");
+    assert!(hear().contains("STOPPING=1"));
+}
+
+#[test]
+fn a_second_signal_ends_at_once_what_does_not_drain() {
+    let mut daemon = Daemon::start(DaemonOptions::default().config("[server]\ndrain = \"60s\"\n"));
+    daemon.wait_ready();
+    let gate = daemon.wait_for(Role::Gate, None);
+    // It can hear no drain now.
+    signal(gate, Signal::STOP);
+    signal(daemon.pid(), Signal::TERM);
+    daemon.wait_for_log("stopping");
+    assert!(is_running(gate));
+    signal(daemon.pid(), Signal::TERM);
+    assert!(!daemon.wait().success(), "{}", daemon.log());
+    assert!(daemon.log().contains("stopping at once"));
+    assert!(!is_running(gate));
+}
