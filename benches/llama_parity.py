@@ -40,16 +40,16 @@ def ours(model):
         for request in requests():
             file.write(json.dumps(request, ensure_ascii=False) + "\n")
         file.flush()
-        subprocess.run(["cargo", "build", "--release", "--locked", "--quiet", "-p", "nearfar-engine", "--example", "parity"], cwd=ROOT, check=True)
-        metadata = json.loads(subprocess.run(["cargo", "metadata", "--format-version", "1", "--no-deps", "--locked"], cwd=ROOT, check=True, capture_output=True).stdout)
-        binary = pathlib.Path(metadata["target_directory"]) / "release/examples/parity"
-        out = subprocess.run([binary, model, file.name, "--tokens", str(TOKENS)], check=True, capture_output=True, text=True).stdout
+        # The engine is optimised in the development profile too.
+        command = ["cargo", "run", "--locked", "--quiet", "-p", "nearfar-engine", "--example", "parity", "--", model, file.name, "--tokens", str(TOKENS)]
+        out = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
     return [json.loads(line) for line in out.splitlines()]
 
 
 def main():
-    model = sys.argv[1] if len(sys.argv) > 1 else str(ROOT / "models/concierge/concierge.gguf")
-    llama = Llama(model, n_ctx=1024, n_threads=2, logits_all=True, verbose=False)
+    model = str(pathlib.Path(sys.argv[1]).resolve()) if len(sys.argv) > 1 else str(ROOT / "models/concierge/concierge.gguf")
+    llama = Llama(model, n_ctx=1024, n_threads=1, n_threads_batch=1, logits_all=True, verbose=False)
+    ends = {llama.token_eos(), *llama.tokenize(b"<|endoftext|>", add_bos=False, special=True)}
     same, parted, tokens_differ = 0, [], 0
     nll_ours = nll_theirs = count = 0.0
     results = ours(model)
@@ -69,7 +69,7 @@ def main():
         while len(written) < TOKENS:
             best = int(numpy.argmax(llama.scores[llama.n_tokens - 1]))
             written.append(best)
-            if best == llama.token_eos() or best == 0:
+            if best in ends:
                 break
             llama.eval([best])
         if written == mine["ids"]:
