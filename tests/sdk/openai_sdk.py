@@ -21,7 +21,7 @@ client = OpenAI(base_url=BASE_URL, api_key="unused", max_retries=0, timeout=60)
 FACTS = "You are the assistant at the front desk of the Star Hotel.\nDetails:\n- Breakfast: 7:00 - 10:30\n- Wifi password: river42\n- Pool hours: 9 am - 8 pm"
 LIGHTS = {"type": "function", "function": {"name": "set_lights", "description": "Switch the lights on or off", "parameters": {
     "type": "object", "properties": {"room": {"type": "string", "description": "which room"}, "state": {"type": "string", "enum": ["on", "off"]}}, "required": ["room", "state"]}}}
-CHAT = [{"role": "system", "content": FACTS}, {"role": "user", "content": "what is the wifi password"}]
+CHAT = [{"role": "system", "content": FACTS}, {"role": "user", "content": "when is breakfast"}]
 # The double calls a tool whose name the user says.
 SWITCH = "turn on the lights in the kitchen" + ("" if SIDE == "local" else " with set_lights")
 checks = []
@@ -44,7 +44,7 @@ def whole_answer():
     assert choice.finish_reason in ("stop", "length")
     assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens > 0
     if SIDE == "local":
-        assert "river42" in choice.message.content, choice.message.content
+        assert "7:00 - 10:30" in choice.message.content, choice.message.content
 
 
 @check
