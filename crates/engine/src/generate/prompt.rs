@@ -172,7 +172,7 @@ fn wrong(field: &str, message: &str) -> Failure {
 fn too_long(chat: &Chat, used: &str, context: usize) -> Failure {
     let message = format!(
         "this model's context is {context} tokens and the prompt takes {used}, which leaves no \
-         room for an answer; shorten the prompt or use a model with a longer context"
+         room for an answer; shorten the prompt or use a model with more context"
     );
     Failure {
         field: Some(field(chat).to_owned()),
