@@ -8,6 +8,7 @@ training never sees.
 import json
 import random
 
+import phrasings as P
 import questions as Q
 import tools as T
 import venues as V
@@ -136,8 +137,16 @@ def the(fact):
     return thing if fact.attr in ("price", "meal", "policy", "count") or thing in V.MEALS else f"the {thing}"
 
 
-def question(rng, fact, heldout=False, more=False):
-    ask = rng.choice(Q.part(Q.ASK[fact.attr], heldout) + (Q.MORE[fact.attr] if more else []))
+def question(rng, fact, heldout=False, facts=None):
+    """How one asks for a fact. With `facts`, the venue's, as training asks: in far more ways."""
+    ask = rng.choice(Q.part(Q.ASK[fact.attr], heldout) + (Q.MORE[fact.attr] if facts is not None else []))
+    if facts is not None:
+        if rng.random() < 0.55:
+            ask = P.expand(rng, rng.choice(P.PATTERNS[fact.attr]))
+        # Words may be lost where the subject alone says what is meant: it has one fact, or none.
+        alone = all(f is fact or V.strip_article(f.thing) != V.strip_article(fact.thing) for f in facts)
+        if "{t" in ask and alone and rng.random() < 0.22:
+            ask = P.vague(rng, ask, V.coined)
     return ask.format(t=V.strip_article(fact.thing) if fact.attr != "price" else fact.thing, the=the(fact))
 
 
@@ -183,17 +192,23 @@ def absent(rng, facts, kind, heldout=False, coin=0.0):
     return V.Fact("year", "year", "") if ("year", "year") not in known else None
 
 
-def off_topic(rng, heldout=False):
-    ask = rng.choice(Q.part(Q.OFF_TOPIC, heldout))
-    return ask.format(x=rng.choice(Q.OFF_TOPIC_WORDS), y=rng.randint(1200, 2020), n=rng.randint(2, 99), m=rng.randint(2, 99))
+def off_topic(rng, heldout=False, wide=False):
+    ask, topic = rng.choice(Q.part(Q.OFF_TOPIC, heldout)), rng.choice(Q.OFF_TOPIC_WORDS)
+    if wide:
+        if rng.random() < 0.6:
+            ask = P.expand(rng, rng.choice(P.OFF_TOPIC))
+        topic = topic if rng.random() < 0.4 else V.coined(rng)
+    return ask.format(x=topic, y=rng.randint(1200, 2020), n=rng.randint(2, 99), m=rng.randint(2, 99))
 
 
-def small_talk(rng, venue, heldout=False):
-    asks, answers = rng.choice(Q.SMALL_TALK)
+def small_talk(rng, venue, heldout=False, wide=False):
+    index = rng.randrange(len(Q.SMALL_TALK)) if wide else None
+    asks, answers = Q.SMALL_TALK[index] if wide else rng.choice(Q.SMALL_TALK)
     at = f" to {venue}" if rng.random() < 0.8 else ""
     text = rng.choice(answers)
     where = at if "welcome" in text else (f" of {venue}" if "concierge" in text else (f" {venue}" if "visiting" in text else at))
-    return rng.choice(Q.part(asks, heldout)), text.format(at=where if venue and at else "")
+    ask = P.expand(rng, rng.choice(P.SMALL_TALK[index])) if wide and rng.random() < 0.6 else rng.choice(Q.part(asks, heldout))
+    return ask, text.format(at=where if venue and at else "")
 
 
 def user(text):
@@ -242,6 +257,8 @@ def tool_turn(rng, offered, heldout, more=False):
 
 def offer(rng, count, heldout):
     chosen = rng.sample(T.TOOLS, count)
+    if heldout is None:
+        chosen = [T.invented(rng) if rng.random() < 0.25 else tool for tool in chosen]
     offered = []
     for tool in chosen:
         declared, call_name, spelled = tool.instance(rng, heldout)
@@ -272,10 +289,10 @@ def conversation(rng):
         messages = [{"role": "system", "content": system}] if system else []
         for _ in range(rng.randint(1, 2)):
             if rng.random() < 0.6:
-                ask, text = small_talk(rng, "")
+                ask, text = small_talk(rng, "", wide=True)
             else:
                 kind, _, facts = world(rng, low=2, high=4, coin=COIN)
-                ask, text = (off_topic(rng) if rng.random() < 0.5 else question(rng, rng.choice(facts), more=True)), rng.choice(Q.UNKNOWN)
+                ask, text = (off_topic(rng, wide=True) if rng.random() < 0.5 else question(rng, rng.choice(facts), facts=[])), rng.choice(Q.UNKNOWN)
             messages += [user(noisy(rng, ask)), said(text)]
         return messages, []
     with_tools = rng.random() < 0.28
@@ -304,7 +321,7 @@ def conversation(rng):
             last = None
             continue
         if roll < 0.08 or (offered and not facts):
-            ask, text = small_talk(rng, venue)
+            ask, text = small_talk(rng, venue, wide=True)
             messages += [user(noisy(rng, ask) if rng.random() < 0.4 else ask), said(text)]
             continue
         if last is not None and rng.random() < 0.4:
@@ -321,12 +338,12 @@ def conversation(rng):
                     continue
         if rng.random() < 0.3 or not facts:
             other = absent(rng, facts, kind, coin=COIN) if rng.random() < 0.75 else None
-            ask = question(rng, other, more=True) if other is not None else off_topic(rng)
+            ask = question(rng, other, facts=facts) if other is not None else off_topic(rng, wide=True)
             messages += [user(noisy(rng, ask)), said(rng.choice(Q.UNKNOWN))]
             last = None
             continue
         fact = rng.choice(facts)
-        messages += [user(noisy(rng, question(rng, fact, more=True))), said(answer(rng, fact))]
+        messages += [user(noisy(rng, question(rng, fact, facts=facts))), said(answer(rng, fact))]
         last = fact
     return messages, [o[1] for o in offered]
 

@@ -2,8 +2,10 @@
 
 import json
 
-from venues import clock, name, person, word
+from phrasings import INVENTED, MISHEARD, expand
+from phrasings import TOOLS as PATTERNS
 from questions import part
+from venues import NOUNS, clock, coined, name, person, subject, word
 
 ROOMS = ["bedroom", "living room", "bathroom", "kitchen", "hallway", "lobby", "meeting room", "balcony", "office", "studio", "terrace", "corridor", "sauna"]
 FOODS = ["club sandwich", "caesar salad", "margherita pizza", "tomato soup", "cheese burger", "pot of tea", "bottle of water", "glass of red wine", "ice cream", "fruit plate", "omelette", "veggie wrap", "espresso", "beer", "fish and chips"]
@@ -36,6 +38,7 @@ class Tool:
     def __init__(self, names, description, params, asks, done, required=None):
         self.names, self.description, self.params, self.asks, self.done = names, description, params, asks, done
         self.required = required if required is not None else list(params)
+        self.patterns = PATTERNS.get(names[0], [])
 
     def instance(self, rng, heldout):
         """One spelling of this tool, as a venue's app would declare it."""
@@ -51,10 +54,15 @@ class Tool:
     def request(self, rng, spelled, heldout, more=False):
         """(what the user says, the arguments that must be passed, what is said after it worked)."""
         said, passed = {}, {}
-        for slot, (_, _, make) in self.params.items():
+        for slot, (_, schema, make) in self.params.items():
+            if more and getattr(make, "listed", False) and "enum" not in schema and rng.random() < 0.35:
+                make = unlisted(slot)
             said[slot], value = make(rng)
             passed[spelled[slot]] = value
-        ask = rng.choice(part(self.asks, heldout) + (MORE.get(self.names[0], []) if more else []))
+        if more and self.patterns and rng.random() < 0.55:
+            ask = expand(rng, rng.choice(self.patterns))
+        else:
+            ask = rng.choice(part(self.asks, heldout) + (MORE.get(self.names[0], []) if more else []))
         for slot in list(self.params):
             # A request that does not mention a slot does not pass it.
             if "{" + slot + "}" not in ask:
@@ -73,6 +81,22 @@ def choice(items):
     def make(rng):
         item = rng.choice(items)
         return item, item
+    make.listed = True
+    return make
+
+
+def unlisted(slot):
+    """A value that is on no list, for training: what is said must be passed on as it stands."""
+    def make(rng):
+        if slot in ("problem", "message"):
+            value = " ".join(rng.choice([rng.choice(NOUNS), rng.choice(MISHEARD), coined(rng), rng.choice(["the", "is", "not", "my", "in", "we", "at"])]) for _ in range(rng.randint(2, 6)))
+        elif slot == "day":
+            value = rng.choice(["the weekend", "next monday", "next friday", "this evening", "the day after tomorrow", "tonight", f"the {rng.randint(3, 31)}th of may", f"the {rng.randint(4, 30)}th"])
+        elif slot == "who":
+            value = rng.choice(["the ", "a ", "your "]) + subject(rng, "person")
+        else:
+            value = subject(rng, "place") if slot == "room" else rng.choice([coined(rng), f"{coined(rng)} {rng.choice(NOUNS)}"])
+        return value, value
     return make
 
 
@@ -88,6 +112,11 @@ def who(rng):
 
 def where(rng):
     text = rng.choice([f"the {rng.choice(['airport', 'station', 'harbour', 'museum', 'hospital', 'theatre', 'stadium'])}", f"{name(rng)} street", name(rng)])
+    return text, text
+
+
+def words(rng):
+    text = " ".join(rng.choice([rng.choice(NOUNS), coined(rng), rng.choice(["the", "my", "our", "new"])]) for _ in range(rng.randint(1, 4)))
     return text, text
 
 
@@ -193,6 +222,21 @@ MORE = {
     "join_class": ["we want to do {name} {day}", "is there a place in {name} {day} for me", "enter me for {name} {day}", "add me to {name} on {day}", "i am coming to {name} {day} sign me up", "get me into {name} {day}"],
 }
 NO_TOOL = ["I'm sorry, I can't do that from here. Please ask the staff.", "I can't do that myself, sorry. The staff can help you."]
+
+
+def invented(rng):
+    """A tool that is on no list, as training alone offers them."""
+    call_name, description, slot, kind, asks, done = rng.choice(INVENTED)
+    thing = rng.choice([coined(rng), coined(rng), f"{coined(rng)} {rng.choice(NOUNS)}"])
+    parameter = {"number": (integer(rng.choice(["the value", "0 to 100", "how much"])), number(0, 100, False)),
+                 "state": (string("on or off", ["on", "off"]), STATE), "time": (string("time of day"), time), "count": (integer("how many"), number(1, 12)),
+                 "words": (string("what to say"), words), "word": (string("which one"), lambda rng: (lambda w: (w, w))(coined(rng)))}[kind]
+    fill = lambda text: expand(rng, text).replace("X", thing)
+    tool = Tool([expand(rng, call_name).replace("X", thing.replace(" ", "_"))], [fill(description)], {"v": ([expand(rng, slot)],) + parameter},
+                asks=[fill(ask) for ask in asks for _ in range(3)], done=[text.replace("X", thing) for text in done])
+    # Its name may happen to be a listed tool's.
+    tool.patterns = []
+    return tool
 
 
 def call_text(call_name, arguments):
