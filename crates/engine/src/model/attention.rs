@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::cache::LayerCache;
+use super::cache::Layer;
 use super::numeric::{add_scaled, dot, softmax};
 use super::weights::may_share;
 
@@ -24,7 +24,7 @@ pub(super) struct Shape {
 /// `out[row, head] = softmax(query . keys) values`, where a query at position p
 /// sees the positions up to p. Queries (`rows x heads x head_dim`) are scaled
 /// already; `cache` holds every position up to the last query's.
-pub(super) fn attend(shape: Shape, queries: &[f32], cache: &LayerCache, out: &mut Vec<f32>) {
+pub(super) fn attend(shape: Shape, queries: &[f32], cache: &Layer<'_>, out: &mut Vec<f32>) {
     out.clear();
     out.resize(queries.len(), 0.0);
     let group = shape.heads / shape.kv_heads * shape.head_dim;
@@ -52,7 +52,7 @@ fn attend_group(
     shape: Shape,
     unit: usize,
     query: &[f32],
-    cache: &LayerCache,
+    cache: &Layer<'_>,
     scores: &mut Vec<f32>,
     out: &mut [f32],
 ) {
@@ -62,22 +62,20 @@ fn attend_group(
     let (row, kv_head) = (unit / kv_heads, unit % kv_heads);
     let end = shape.first + row + 1;
     let start = end - shape.window.map_or(end, |window| window.min(end));
-    let kv_width = kv_heads * head_dim;
     let columns = kv_head * head_dim..(kv_head + 1) * head_dim;
-    let seen = start * kv_width..end * kv_width;
     let length = end - start;
 
     scores.clear();
     scores.resize(query.len() / head_dim * length, 0.0);
-    for (position, key) in cache.keys[seen.clone()].chunks_exact(kv_width).enumerate() {
-        let key = &key[columns.clone()];
+    for position in 0..length {
+        let key = &cache.key(start + position)[columns.clone()];
         for (head, query) in query.chunks_exact(head_dim).enumerate() {
             scores[head * length + position] = dot(query, key);
         }
     }
     scores.chunks_exact_mut(length).for_each(softmax);
-    for (position, value) in cache.values[seen].chunks_exact(kv_width).enumerate() {
-        let value = &value[columns.clone()];
+    for position in 0..length {
+        let value = &cache.value(start + position)[columns.clone()];
         for (head, out) in out.chunks_exact_mut(head_dim).enumerate() {
             add_scaled(out, scores[head * length + position], value);
         }

@@ -1,34 +1,21 @@
-//! The keys and values of one sequence.
+//! The keys and values of one sequence: a table of blocks.
 
-/// Rows are reserved in steps of at least this many tokens.
-const STEP_TOKENS: usize = 128;
+use super::ModelError;
+use super::pool::{BLOCK_TOKENS, Data, KvBlock, KvPool};
 
-/// Keys and values of one sequence, per layer, as plain `f32` rows. It grows
-/// with the sequence and can be cut back to any earlier length.
+/// Keys and values of one sequence. It grows with the sequence, can be cut back
+/// to any earlier length, and can be forked: both sequences then hold the same
+/// blocks, and the one that writes to a shared block copies it first.
 pub struct Cache {
-    layers: Vec<LayerCache>,
-    /// Keys (or values) of one token in one layer: heads times head size.
-    kv_width: usize,
+    pool: KvPool,
+    /// As many as `len` needs; more only while a step is under way.
+    blocks: Vec<KvBlock>,
     len: usize,
 }
 
-/// One layer's rows: `tokens x kv_width` each.
-pub(super) struct LayerCache {
-    pub(super) keys: Vec<f32>,
-    pub(super) values: Vec<f32>,
-}
-
 impl Cache {
-    pub(super) fn new(layers: usize, kv_width: usize) -> Self {
-        let layer = || LayerCache {
-            keys: Vec::new(),
-            values: Vec::new(),
-        };
-        Self {
-            layers: (0..layers).map(|_| layer()).collect(),
-            kv_width,
-            len: 0,
-        }
+    pub(super) fn new(pool: KvPool, blocks: Vec<KvBlock>, len: usize) -> Self {
+        Self { pool, blocks, len }
     }
 
     /// Length of the sequence, in tokens.
@@ -44,35 +31,94 @@ impl Cache {
     /// Forgets all tokens from `len` on; nothing when it is not longer.
     pub fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
-        for layer in &mut self.layers {
-            layer.keys.truncate(self.len * self.kv_width);
-            layer.values.truncate(self.len * self.kv_width);
-        }
+        self.blocks.truncate(self.len.div_ceil(BLOCK_TOKENS));
     }
 
-    /// What it takes in memory, in bytes.
+    /// A sequence of this one's first `len` tokens (of all, when it is not so
+    /// long). It shares their blocks and costs no memory until one of the two
+    /// writes to the last, partly filled one.
+    pub fn fork(&self, len: usize) -> Self {
+        let len = self.len.min(len);
+        let blocks = self.blocks[..len.div_ceil(BLOCK_TOKENS)].to_vec();
+        Self::new(self.pool.clone(), blocks, len)
+    }
+
+    /// Its blocks, [`BLOCK_TOKENS`] tokens each; the last may be partly filled.
+    pub fn blocks(&self) -> &[KvBlock] {
+        &self.blocks
+    }
+
+    /// What it takes in memory, in bytes. Blocks that other sequences hold too
+    /// are counted in each; [`KvPool::used_bytes`] counts them once.
     pub fn memory_bytes(&self) -> u64 {
-        let floats: usize = self
-            .layers
+        self.blocks.len() as u64 * self.pool.block_bytes()
+    }
+
+    pub(super) fn is_of(&self, pool: &KvPool) -> bool {
+        self.pool.is(pool)
+    }
+
+    /// Makes room for `tokens` more, in blocks that nobody else holds.
+    ///
+    /// # Errors
+    /// [`ModelError::NoRoom`]; the sequence is then what it was before.
+    pub(super) fn reserve(&mut self, tokens: usize) -> Result<(), ModelError> {
+        let end = (self.len + tokens).div_ceil(BLOCK_TOKENS);
+        let result = self.grow(end);
+        if result.is_err() {
+            self.truncate(self.len);
+        }
+        result
+    }
+
+    fn grow(&mut self, blocks: usize) -> Result<(), ModelError> {
+        for block in self.blocks.iter_mut().skip(self.len / BLOCK_TOKENS) {
+            block.data_mut()?;
+        }
+        while self.blocks.len() < blocks {
+            self.blocks.push(self.pool.take()?);
+        }
+        Ok(())
+    }
+
+    /// Writes rows of keys and values after the sequence's end, in one layer of
+    /// a pool of rows; they count once [`Cache::commit`] was called.
+    pub(super) fn append(
+        &mut self,
+        layer: usize,
+        keys: &[f32],
+        values: &[f32],
+    ) -> Result<(), ModelError> {
+        let layout = self.pool.layout();
+        let width = layout.kv_heads * layout.head_dim;
+        let first = layer * 2 * BLOCK_TOKENS * width;
+        let rows = keys.chunks_exact(width).zip(values.chunks_exact(width));
+        for (position, (key, value)) in (self.len..).zip(rows) {
+            let Some(block) = self.blocks.get_mut(position / BLOCK_TOKENS) else {
+                return Err(ModelError::ForeignCache);
+            };
+            let Data::Rows(numbers) = block.data_mut()? else {
+                return Err(ModelError::ForeignCache);
+            };
+            let at = first + position % BLOCK_TOKENS * width;
+            numbers[at..at + width].copy_from_slice(key);
+            let at = at + BLOCK_TOKENS * width;
+            numbers[at..at + width].copy_from_slice(value);
+        }
+        Ok(())
+    }
+
+    /// One layer of a pool of rows, those included that are not committed.
+    pub(super) fn layer(&self, layer: usize) -> Layer<'_> {
+        let layout = self.pool.layout();
+        let width = layout.kv_heads * layout.head_dim;
+        let size = BLOCK_TOKENS * width;
+        let blocks = self
+            .blocks
             .iter()
-            .map(|l| l.keys.capacity() + l.values.capacity())
-            .sum();
-        (floats * size_of::<f32>()) as u64
-    }
-
-    pub(super) fn fits(&self, layers: usize, kv_width: usize) -> bool {
-        self.layers.len() == layers && self.kv_width == kv_width
-    }
-
-    /// Appends rows to one layer; they count once [`Cache::commit`] was called.
-    pub(super) fn append(&mut self, layer: usize, keys: &[f32], values: &[f32]) -> &LayerCache {
-        let kv_width = self.kv_width;
-        let layer = &mut self.layers[layer];
-        grow(&mut layer.keys, keys.len(), kv_width);
-        grow(&mut layer.values, values.len(), kv_width);
-        layer.keys.extend_from_slice(keys);
-        layer.values.extend_from_slice(values);
-        layer
+            .map(|block| block.rows()[layer * 2 * size..(layer + 1) * 2 * size].split_at(size))
+            .collect();
+        Layer { blocks, width }
     }
 
     pub(super) fn commit(&mut self, tokens: usize) {
@@ -80,9 +126,26 @@ impl Cache {
     }
 }
 
-/// Makes room by a quarter at a time: doubling wastes too much on small devices.
-fn grow(rows: &mut Vec<f32>, more: usize, kv_width: usize) {
-    if rows.capacity() - rows.len() < more {
-        rows.reserve_exact(more.max(STEP_TOKENS * kv_width).max(rows.len() / 4));
+/// One layer's rows of a sequence.
+pub(super) struct Layer<'a> {
+    /// Keys and values of each block.
+    blocks: Vec<(&'a [f32], &'a [f32])>,
+    width: usize,
+}
+
+impl<'a> Layer<'a> {
+    /// A position's key, of all heads.
+    pub(super) fn key(&self, position: usize) -> &'a [f32] {
+        self.row(self.blocks[position / BLOCK_TOKENS].0, position)
+    }
+
+    /// A position's value, of all heads.
+    pub(super) fn value(&self, position: usize) -> &'a [f32] {
+        self.row(self.blocks[position / BLOCK_TOKENS].1, position)
+    }
+
+    fn row(&self, rows: &'a [f32], position: usize) -> &'a [f32] {
+        let at = position % BLOCK_TOKENS * self.width;
+        &rows[at..at + self.width]
     }
 }

@@ -7,15 +7,8 @@ use super::hyper::Hyper;
 use super::numeric::{add, add_row, gelu_gate, rms_norm, rms_norm_into, scale, silu_gate};
 use super::rope::Angles;
 use super::weights::{Loader, Matrix, Vector};
-use super::{Model, ModelError};
+use super::{Model, ModelError, Wanted};
 use crate::gguf::LoadError;
-
-/// Which logits are wanted.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wanted {
-    Last,
-    All,
-}
 
 /// A projection with its bias.
 struct Linear {
@@ -176,9 +169,9 @@ struct Scratch {
 }
 
 impl Model {
-    /// The logits of the wanted rows. Keys and values are appended to `cache`
-    /// but not committed.
-    pub(super) fn compute(
+    /// The logits of the wanted rows, one after the other. Keys and values are
+    /// appended to `cache`, which has room for them, but not committed.
+    pub(super) fn run(
         &self,
         cache: &mut Cache,
         tokens: &[u32],
@@ -194,8 +187,14 @@ impl Model {
                 _ => &angles,
             };
             // Of the last layer only the wanted rows matter.
-            let last_only = wanted == Wanted::Last && index + 1 == self.blocks.len();
-            self.attention(block, index, cache, angles, last_only, &mut x, &mut scratch)?;
+            let kept = match index + 1 < self.blocks.len() {
+                true => tokens.len(),
+                false => wanted.rows(tokens.len()),
+            };
+            self.attention(block, index, cache, angles, kept, &mut x, &mut scratch)?;
+            if kept == 0 {
+                return Ok(Vec::new());
+            }
             self.feed_forward(block, &mut x, &mut scratch)?;
         }
         rms_norm(&mut x, &self.output_norm, self.hyper.eps);
@@ -219,13 +218,12 @@ impl Model {
         index: usize,
         cache: &mut Cache,
         angles: &Angles,
-        last_only: bool,
+        kept: usize,
         x: &mut Vec<f32>,
         scratch: &mut Scratch,
     ) -> Result<(), ModelError> {
         let hyper = &self.hyper;
-        let mut rows = x.len() / hyper.width;
-        let mut first = cache.len();
+        let rows = x.len() / hyper.width;
         let Scratch {
             normed,
             query,
@@ -246,22 +244,22 @@ impl Model {
         self.ropes
             .rotate(key, hyper.kv_heads, hyper.head_dim, angles);
         scale(query, hyper.query_scale);
-        let layer = cache.append(index, key, value);
-        if last_only {
-            query.drain(..(rows - 1) * hyper.query_width());
-            x.drain(..(rows - 1) * hyper.width);
-            first += rows - 1;
-            rows = 1;
+        cache.append(index, key, value)?;
+        if kept == 0 {
+            return Ok(());
         }
+        let dropped = rows - kept;
+        query.drain(..dropped * hyper.query_width());
+        x.drain(..dropped * hyper.width);
         let shape = Shape {
             heads: hyper.heads,
             kv_heads: hyper.kv_heads,
             head_dim: hyper.head_dim,
-            first,
+            first: cache.len() + dropped,
             window: hyper.window.filter(|_| block.windowed),
         };
-        attend(shape, query, layer, attended);
-        block.attention_out.apply(attended, rows, part)?;
+        attend(shape, query, &cache.layer(index), attended);
+        block.attention_out.apply(attended, kept, part)?;
         if let Some(norm) = &block.attention_post_norm {
             rms_norm(part, norm, hyper.eps);
         }

@@ -15,18 +15,28 @@ mod decoder;
 mod family;
 mod hyper;
 mod numeric;
+mod pool;
 mod rope;
+mod step;
 mod weights;
 
 pub use cache::Cache;
+pub use pool::{BLOCK_TOKENS, KvBlock, KvPool};
+pub use step::{Part, Wanted};
 
 use nearfar_domain::events::FailureKind;
 
 use crate::gguf::{Gguf, LoadError};
-use decoder::{Block, Wanted};
+use decoder::Block;
 use hyper::Hyper;
+use pool::{Form, Layout};
 use rope::Ropes;
 use weights::{Loader, Matrix, Vector};
+
+/// Sequences of the whole context that a model has room for by default.
+const KEPT_CONTEXTS: usize = 4;
+/// The least room that a model has by default.
+const LEAST_CACHE_BYTES: u64 = 256 << 20;
 
 /// A model in memory, ready to compute. Shared by all sequences that use it.
 pub struct Model {
@@ -38,6 +48,19 @@ pub struct Model {
     output_norm: Vector,
     output: Option<Matrix>,
     memory_bytes: u64,
+    pool: KvPool,
+}
+
+/// How to load a model.
+#[derive(Clone, Debug, Default)]
+pub struct LoadOptions {
+    /// The longest sequence, in tokens, at most what the model was trained for;
+    /// `None` for what the file states.
+    pub context_tokens: Option<usize>,
+    /// The most that keys and values of all sequences may take, in bytes;
+    /// `None` for four sequences of the whole context, and at least 256 MiB.
+    /// [`KvPool::set_budget_bytes`] changes it later.
+    pub cache_bytes: Option<u64>,
 }
 
 /// What a model's file says that it would be in memory.
@@ -77,9 +100,20 @@ pub enum ModelError {
     /// No tokens were given.
     #[error("there is nothing to compute: no tokens were given")]
     NoTokens,
-    /// The cache was made by a model of another shape.
+    /// The cache was made by another model.
     #[error("the cache belongs to another model")]
     ForeignCache,
+    /// The budget for keys and values is used up.
+    #[error(
+        "no room for more keys and values: {used_bytes} of {budget_bytes} bytes are in use; \
+         free a conversation or allow more"
+    )]
+    NoRoom {
+        /// What blocks in use take.
+        used_bytes: u64,
+        /// What they may take.
+        budget_bytes: u64,
+    },
     /// Infinite or undefined logits: the weights are damaged.
     #[error("the model computed numbers that are not finite; its file is probably damaged")]
     NotFinite,
@@ -94,6 +128,7 @@ impl ModelError {
         match self {
             Self::ContextLength { .. } => FailureKind::ContextLength,
             Self::UnknownToken { .. } | Self::NoTokens => FailureKind::BadRequest,
+            Self::NoRoom { .. } => FailureKind::Overloaded,
             Self::NotFinite => FailureKind::ModelBroken,
             Self::ForeignCache | Self::Compute(_) => FailureKind::Internal,
         }
@@ -105,13 +140,22 @@ impl Model {
     ///
     /// A file with two sets of rotary factors (phi3's "longrope") is loaded
     /// with the short set and its original context: the long set costs quality
-    /// on every short prompt. [`Model::load_for`] chooses otherwise.
+    /// on every short prompt. [`LoadOptions::context_tokens`] chooses otherwise.
     ///
     /// # Errors
     /// [`LoadError`] names the key or tensor that is missing, wrong or not
     /// supported. Nothing larger than the file's own tensors is allocated.
     pub fn load(gguf: &Gguf) -> Result<Self, LoadError> {
-        Self::build(Loader::new(gguf), Hyper::read(gguf, None)?)
+        Self::load_with(gguf, &LoadOptions::default())
+    }
+
+    /// Loads a model otherwise than by default.
+    ///
+    /// # Errors
+    /// As [`Model::load`].
+    pub fn load_with(gguf: &Gguf, options: &LoadOptions) -> Result<Self, LoadError> {
+        let hyper = Hyper::read(gguf, options.context_tokens)?;
+        Self::build(Loader::new(gguf), hyper, options)
     }
 
     /// Checks a file as [`Model::load`] would, without reading its weights.
@@ -119,7 +163,11 @@ impl Model {
     /// # Errors
     /// As [`Model::load`]; weights that are nonsense are not noticed.
     pub fn check(gguf: &Gguf) -> Result<Figures, LoadError> {
-        let hollow = Self::build(Loader::dry(gguf), Hyper::read(gguf, None)?)?;
+        let hollow = Self::build(
+            Loader::dry(gguf),
+            Hyper::read(gguf, None)?,
+            &LoadOptions::default(),
+        )?;
         Ok(Figures {
             architecture: hollow.architecture().to_owned(),
             context_tokens: hollow.context_tokens(),
@@ -129,16 +177,11 @@ impl Model {
         })
     }
 
-    /// Loads a model for a context of `context_tokens`, at most the one that
-    /// its file was trained for.
-    ///
-    /// # Errors
-    /// As [`Model::load`].
-    pub fn load_for(gguf: &Gguf, context_tokens: usize) -> Result<Self, LoadError> {
-        Self::build(Loader::new(gguf), Hyper::read(gguf, Some(context_tokens))?)
-    }
-
-    fn build(mut loader: Loader<'_>, hyper: Hyper) -> Result<Self, LoadError> {
+    fn build(
+        mut loader: Loader<'_>,
+        hyper: Hyper,
+        options: &LoadOptions,
+    ) -> Result<Self, LoadError> {
         let embedding = loader.matrix("token_embd.weight", hyper.vocab, hyper.width)?;
         let output_norm = loader.vector("output_norm.weight", hyper.width)?;
         let output = loader.opt_matrix("output.weight", hyper.vocab, hyper.width)?;
@@ -147,7 +190,21 @@ impl Model {
             .map(|index| Block::load(&mut loader, &hyper, index))
             .collect::<Result<Vec<_>, _>>()?;
         let memory_bytes = loader.finish()?;
+        let layout = Layout {
+            layers: hyper.layers,
+            kv_heads: hyper.kv_heads,
+            head_dim: hyper.head_dim,
+            form: Form::Rows,
+        };
+        let budget = options.cache_bytes.unwrap_or_else(|| {
+            let blocks = (hyper.context.div_ceil(BLOCK_TOKENS) * KEPT_CONTEXTS) as u64;
+            layout
+                .block_bytes()
+                .saturating_mul(blocks)
+                .max(LEAST_CACHE_BYTES)
+        });
         Ok(Self {
+            pool: KvPool::new(layout, budget),
             hyper,
             ropes,
             embedding,
@@ -178,83 +235,20 @@ impl Model {
         self.memory_bytes
     }
 
-    /// What one token takes in a [`Cache`], in bytes.
+    /// What one token takes in a [`Cache`], in bytes; a cache grows by
+    /// [`BLOCK_TOKENS`] at once.
     pub fn cache_bytes_per_token(&self) -> u64 {
-        (self.hyper.layers * self.hyper.kv_width() * 2 * size_of::<f32>()) as u64
+        self.pool.block_bytes() / BLOCK_TOKENS as u64
+    }
+
+    /// Where its sequences' keys and values lie.
+    pub fn kv_pool(&self) -> &KvPool {
+        &self.pool
     }
 
     /// An empty sequence.
     pub fn new_cache(&self) -> Cache {
-        Cache::new(self.hyper.layers, self.hyper.kv_width())
-    }
-
-    /// Appends `tokens` to the sequence and computes the logits after the last
-    /// of them: `vocab_size` numbers, not normalised.
-    ///
-    /// Time and memory grow with `tokens`; cut long prompts into pieces, which
-    /// gives the same result.
-    ///
-    /// # Errors
-    /// [`ModelError`]; the sequence is then what it was before.
-    pub fn forward(&self, cache: &mut Cache, tokens: &[u32]) -> Result<Vec<f32>, ModelError> {
-        self.run(cache, tokens, Wanted::Last)
-    }
-
-    /// Appends `tokens` and computes the logits after each of them.
-    ///
-    /// # Errors
-    /// As [`Model::forward`].
-    pub fn forward_all(
-        &self,
-        cache: &mut Cache,
-        tokens: &[u32],
-    ) -> Result<Vec<Vec<f32>>, ModelError> {
-        let logits = self.run(cache, tokens, Wanted::All)?;
-        Ok(logits
-            .chunks_exact(self.hyper.vocab)
-            .map(<[f32]>::to_vec)
-            .collect())
-    }
-
-    fn run(
-        &self,
-        cache: &mut Cache,
-        tokens: &[u32],
-        wanted: Wanted,
-    ) -> Result<Vec<f32>, ModelError> {
-        if !cache.fits(self.hyper.layers, self.hyper.kv_width()) {
-            return Err(ModelError::ForeignCache);
-        }
-        if tokens.is_empty() {
-            return Err(ModelError::NoTokens);
-        }
-        let before = cache.len();
-        let length = before.saturating_add(tokens.len());
-        if length > self.hyper.context {
-            return Err(ModelError::ContextLength {
-                wanted: length,
-                context: self.hyper.context,
-            });
-        }
-        if let Some(token) = tokens
-            .iter()
-            .find(|token| **token as usize >= self.hyper.vocab)
-        {
-            return Err(ModelError::UnknownToken {
-                token: *token,
-                vocab: self.hyper.vocab,
-            });
-        }
-        // Once inside the pool, its threads share work without a wake-up each time.
-        let result = match weights::may_share() {
-            true => rayon::scope(|_| self.compute(cache, tokens, wanted)),
-            false => self.compute(cache, tokens, wanted),
-        };
-        match &result {
-            Ok(_) => cache.commit(tokens.len()),
-            Err(_) => cache.truncate(before),
-        }
-        result
+        self.pool.new_cache()
     }
 }
 

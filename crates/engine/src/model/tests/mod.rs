@@ -5,6 +5,7 @@
 
 mod golden;
 mod hostile;
+mod pool;
 mod products;
 mod sequence;
 
@@ -21,7 +22,11 @@ fn open(bytes: Vec<u8>) -> Result<Gguf, LoadError> {
 }
 
 fn load(tiny: &Tiny) -> Model {
-    Model::load_for(&open(tiny.file()).unwrap(), tiny.load_context).unwrap()
+    let options = LoadOptions {
+        context_tokens: Some(tiny.load_context),
+        ..LoadOptions::default()
+    };
+    Model::load_with(&open(tiny.file()).unwrap(), &options).unwrap()
 }
 
 /// The largest difference between two runs of logits.

@@ -1,0 +1,309 @@
+//! Memory for keys and values, in blocks that sequences share.
+//!
+//! A block holds [`BLOCK_TOKENS`] positions of all layers. It is reference
+//! counted: sequences that begin alike hold the same blocks, and whoever writes
+//! to a shared one gets a copy of its own first ([`super::cache`]). A pool has
+//! a budget in bytes. Blocks that nobody holds any more are recycled, so that a
+//! long-lived process neither returns memory to the system nor asks for it at
+//! every conversation. Which blocks are worth keeping is the callers' matter.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::ModelError;
+use super::cache::Cache;
+
+/// Positions per block.
+pub const BLOCK_TOKENS: usize = 16;
+
+/// Tiles begin at multiples of this many bytes: one line of the cache.
+const ALIGNMENT: usize = 64;
+
+/// What a model keeps per token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Layout {
+    pub(super) layers: usize,
+    pub(super) kv_heads: usize,
+    pub(super) head_dim: usize,
+    pub(super) form: Form,
+}
+
+/// How a block lies in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// Per layer: 16 rows of keys, then 16 of values, `kv_heads x head_dim`
+    /// numbers each, as `f32`.
+    Rows,
+    /// Per layer and head: a tile of keys, then one of values, as `bf16`; see
+    /// [`crate::kernels`].
+    #[allow(dead_code, reason = "the executor on our own kernels keeps these")]
+    Tiles,
+}
+
+impl Layout {
+    /// Keys and values of a block, in numbers.
+    fn numbers(&self) -> usize {
+        self.layers * self.kv_heads * self.head_dim * 2 * BLOCK_TOKENS
+    }
+
+    /// Size of a block in bytes.
+    pub(super) fn block_bytes(&self) -> u64 {
+        let number = match self.form {
+            Form::Rows => size_of::<f32>(),
+            Form::Tiles => size_of::<u16>(),
+        };
+        self.numbers() as u64 * number as u64
+    }
+}
+
+/// A model's memory for keys and values. Clones are handles to the same pool.
+#[derive(Clone)]
+pub struct KvPool(Arc<Inner>);
+
+struct Inner {
+    layout: Layout,
+    budget: AtomicU64,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    used: u64,
+    free: Vec<Data>,
+}
+
+/// A block's numbers.
+pub(super) enum Data {
+    Rows(Vec<f32>),
+    /// The first number that is aligned, and all numbers.
+    Tiles(usize, Vec<u16>),
+}
+
+/// [`BLOCK_TOKENS`] positions of a sequence. Clones share them.
+#[derive(Clone)]
+pub struct KvBlock(Arc<Block>);
+
+struct Block {
+    /// `None` only while it is dropped.
+    data: Option<Data>,
+    pool: Arc<Inner>,
+}
+
+impl KvPool {
+    pub(super) fn new(layout: Layout, budget_bytes: u64) -> Self {
+        Self(Arc::new(Inner {
+            layout,
+            budget: AtomicU64::new(budget_bytes),
+            state: Mutex::new(State::default()),
+        }))
+    }
+
+    /// Size of one block, in bytes.
+    pub fn block_bytes(&self) -> u64 {
+        self.0.layout.block_bytes()
+    }
+
+    /// The most bytes that blocks in use may take.
+    pub fn budget_bytes(&self) -> u64 {
+        self.0.budget.load(Ordering::Relaxed)
+    }
+
+    /// Sets the budget. Blocks in use stay; new ones are refused until enough
+    /// of them are dropped.
+    pub fn set_budget_bytes(&self, bytes: u64) {
+        self.0.budget.store(bytes, Ordering::Relaxed);
+        let mut state = self.0.lock();
+        let fit = (bytes / self.block_bytes().max(1)).saturating_sub(state.used);
+        state
+            .free
+            .truncate(usize::try_from(fit).unwrap_or(usize::MAX));
+    }
+
+    /// Bytes of all blocks that somebody holds, each counted once.
+    pub fn used_bytes(&self) -> u64 {
+        self.0.lock().used * self.block_bytes()
+    }
+
+    /// Bytes that the pool takes in memory: blocks in use, and those kept to be
+    /// used again.
+    pub fn memory_bytes(&self) -> u64 {
+        let state = self.0.lock();
+        (state.used + state.free.len() as u64) * self.block_bytes()
+    }
+
+    /// Gives the memory of all blocks that nobody holds back to the system.
+    pub fn release(&self) {
+        let free = std::mem::take(&mut self.0.lock().free);
+        drop(free);
+    }
+
+    /// An empty sequence.
+    pub fn new_cache(&self) -> Cache {
+        Cache::new(self.clone(), Vec::new(), 0)
+    }
+
+    /// A sequence of `tokens` positions whose keys and values were computed
+    /// before: `blocks` are those that [`Cache::blocks`] gave for the same tokens.
+    ///
+    /// # Errors
+    /// [`ModelError::ForeignCache`] when a block is another pool's, or when they
+    /// are not as many as `tokens` need.
+    pub fn cache_of(&self, blocks: &[KvBlock], tokens: usize) -> Result<Cache, ModelError> {
+        let ours = |block: &KvBlock| Arc::ptr_eq(&block.0.pool, &self.0);
+        if blocks.len() != tokens.div_ceil(BLOCK_TOKENS) || !blocks.iter().all(ours) {
+            return Err(ModelError::ForeignCache);
+        }
+        Ok(Cache::new(self.clone(), blocks.to_vec(), tokens))
+    }
+
+    /// A block that was written out with [`KvBlock::to_bytes`], under the same
+    /// model, on a machine of the same byte order.
+    ///
+    /// # Errors
+    /// [`ModelError::ForeignCache`] when the length is another;
+    /// [`ModelError::NoRoom`].
+    pub fn block_from_bytes(&self, bytes: &[u8]) -> Result<KvBlock, ModelError> {
+        if bytes.len() as u64 != self.block_bytes() {
+            return Err(ModelError::ForeignCache);
+        }
+        let mut block = self.take()?;
+        match block.data_mut()? {
+            Data::Rows(numbers) => {
+                let numbers = numbers.iter_mut().zip(bytes.as_chunks::<4>().0);
+                numbers.for_each(|(number, bytes)| *number = f32::from_ne_bytes(*bytes));
+            }
+            Data::Tiles(start, numbers) => {
+                let numbers = numbers[*start..].iter_mut().zip(bytes.as_chunks::<2>().0);
+                numbers.for_each(|(number, bytes)| *number = u16::from_ne_bytes(*bytes));
+            }
+        }
+        Ok(block)
+    }
+
+    pub(super) fn layout(&self) -> Layout {
+        self.0.layout
+    }
+
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// A block of zeros: tiles are computed with whole, and what was left in a
+    /// recycled block must not reach a result, not even times 0.
+    pub(super) fn take(&self) -> Result<KvBlock, ModelError> {
+        let bytes = self.block_bytes();
+        let budget = self.budget_bytes();
+        let recycled = {
+            let mut state = self.0.lock();
+            if (state.used + 1).saturating_mul(bytes) > budget {
+                return Err(ModelError::NoRoom {
+                    used_bytes: state.used * bytes,
+                    budget_bytes: budget,
+                });
+            }
+            state.used += 1;
+            state.free.pop()
+        };
+        let data = match recycled {
+            Some(mut data) => {
+                data.clear();
+                data
+            }
+            None => Data::new(self.0.layout),
+        };
+        Ok(KvBlock(Arc::new(Block {
+            data: Some(data),
+            pool: Arc::clone(&self.0),
+        })))
+    }
+}
+
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No code that could panic leaves the state half-changed.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl KvBlock {
+    /// The block's numbers as they lie in memory, [`KvPool::block_bytes`] long.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let rows = self.rows().iter().flat_map(|x| x.to_ne_bytes());
+        let tiles = self.tiles().iter().flat_map(|x| x.to_ne_bytes());
+        rows.chain(tiles).collect()
+    }
+
+    /// How many sequences and other holders share this block.
+    pub fn holders(&self) -> usize {
+        Arc::strong_count(&self.0)
+    }
+
+    /// All rows; empty where the block holds tiles.
+    pub(super) fn rows(&self) -> &[f32] {
+        match &self.0.data {
+            Some(Data::Rows(numbers)) => numbers,
+            _ => &[],
+        }
+    }
+
+    /// All tiles; empty where the block holds rows.
+    pub(super) fn tiles(&self) -> &[u16] {
+        match &self.0.data {
+            Some(Data::Tiles(start, numbers)) => &numbers[*start..],
+            _ => &[],
+        }
+    }
+
+    /// The numbers, to be written to; this block becomes a copy of its own
+    /// where it is shared.
+    pub(super) fn data_mut(&mut self) -> Result<&mut Data, ModelError> {
+        if Arc::get_mut(&mut self.0).is_none() {
+            let pool = KvPool(Arc::clone(&self.0.pool));
+            let mut copy = pool.take()?;
+            match copy.data_mut()? {
+                Data::Rows(numbers) => numbers.copy_from_slice(self.rows()),
+                Data::Tiles(start, numbers) => numbers[*start..].copy_from_slice(self.tiles()),
+            }
+            *self = copy;
+        }
+        Arc::get_mut(&mut self.0)
+            .and_then(|block| block.data.as_mut())
+            .ok_or(ModelError::ForeignCache)
+    }
+}
+
+impl Data {
+    fn new(layout: Layout) -> Self {
+        let numbers = layout.numbers();
+        match layout.form {
+            Form::Rows => Self::Rows(vec![0.0; numbers]),
+            Form::Tiles => {
+                let slack = ALIGNMENT / size_of::<u16>();
+                let mut data = vec![0u16; numbers + slack];
+                let start = data.as_ptr().align_offset(ALIGNMENT).min(slack);
+                data.truncate(start + numbers);
+                Self::Tiles(start, data)
+            }
+        }
+    }
+
+    fn clear(&mut self) {
+        match self {
+            Self::Rows(numbers) => numbers.fill(0.0),
+            Self::Tiles(_, numbers) => numbers.fill(0),
+        }
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        let Some(data) = self.data.take() else { return };
+        let budget = self.pool.budget.load(Ordering::Relaxed);
+        let mut state = self.pool.lock();
+        state.used = state.used.saturating_sub(1);
+        let kept = state.used + state.free.len() as u64 + 1;
+        if kept.saturating_mul(self.pool.layout.block_bytes()) <= budget {
+            state.free.push(data);
+        }
+    }
+}
