@@ -20,10 +20,12 @@ pub mod tokenizer;
 pub mod worker;
 
 mod inspect;
+pub(crate) mod kernels;
 #[cfg(test)]
 mod tiny;
 
 pub use inspect::{ModelInfo, inspect, inspect_with_sidecar};
+pub use kernels::Isa;
 pub use worker::{Options, serve};
 
 /// The GGUF file of the model that ships inside the binary.
