@@ -85,6 +85,21 @@ pub(crate) fn stored(name: &'static str, dtype: TensorType) -> Tiny {
     }
 }
 
+/// A granite with all its multipliers, and further keys.
+fn granite(name: &'static str, more: &[(&'static str, Value)]) -> Tiny {
+    let mut keys = vec![
+        ("embedding_scale", Value::Float(3.0)),
+        ("attention.scale", Value::Float(0.125)),
+        ("residual_scale", Value::Float(0.4)),
+        ("logit_scale", Value::Float(2.0)),
+    ];
+    keys.extend_from_slice(more);
+    Tiny {
+        keys,
+        ..plain(name, "granite")
+    }
+}
+
 /// All models whose logits are kept.
 pub(crate) fn all() -> Vec<Tiny> {
     let long_rope = |name, load_context| Tiny {
@@ -159,6 +174,16 @@ pub(crate) fn all() -> Vec<Tiny> {
             tied: true,
             ..plain("phi3-partial-tied", "phi3")
         },
+        Tiny {
+            layers: 5,
+            tied: true,
+            ..plain("smollm3", "smollm3")
+        },
+        granite("granite", &[]),
+        granite(
+            "granite-unrotated",
+            &[("rope.scaling.finetuned", Value::Bool(false))],
+        ),
         long_rope("phi3-short-factors", 256),
         long_rope("phi3-long-factors", 512),
         stored("f16", TensorType::F16),

@@ -1,6 +1,5 @@
 //! Reading a file's header, checked, and its tensors, on demand.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
@@ -191,11 +190,16 @@ impl Gguf {
         self.tensors.values()
     }
 
-    /// A tensor's bytes.
+    /// A tensor's bytes. `buffer` holds them, unless they are part of the
+    /// binary; give the same one for each tensor, so that it is allocated once.
     ///
     /// # Errors
     /// When the type is not one that we run, or the file changed under us.
-    pub fn tensor_data(&self, info: &TensorInfo) -> Result<Cow<'static, [u8]>, LoadError> {
+    pub fn read_tensor<'b>(
+        &self,
+        info: &TensorInfo,
+        buffer: &'b mut Vec<u8>,
+    ) -> Result<&'b [u8], LoadError> {
         if info.dtype.block().is_none() {
             return Err(unsupported_type(info));
         }
@@ -206,7 +210,6 @@ impl Gguf {
                 let range = start as usize..(start + info.bytes) as usize;
                 bytes
                     .get(range)
-                    .map(Cow::Borrowed)
                     .ok_or_else(|| LoadError::tensor(&info.name, "lies outside of the file"))
             }
             Bytes::File(file) => {
@@ -214,9 +217,17 @@ impl Gguf {
                     .lock()
                     .map_err(|_| LoadError::damaged("a reader of this file panicked"))?;
                 file.seek(SeekFrom::Start(start))?;
-                let mut data = vec![0; info.bytes as usize];
-                file.read_exact(&mut data)?;
-                Ok(Cow::Owned(data))
+                buffer.clear();
+                buffer.reserve_exact(info.bytes as usize);
+                // Not zeroed first, as it would be for `read_exact`.
+                let read = file.by_ref().take(info.bytes).read_to_end(buffer)?;
+                if read as u64 != info.bytes {
+                    return Err(LoadError::tensor(
+                        &info.name,
+                        "ends early: the file has changed",
+                    ));
+                }
+                Ok(buffer)
             }
         }
     }

@@ -1,5 +1,7 @@
 //! The keys and values of one sequence: a table of blocks.
 
+use std::ops::Range;
+
 use super::ModelError;
 use super::pool::{BLOCK_TOKENS, Data, KvBlock, KvPool};
 
@@ -119,6 +121,27 @@ impl Cache {
             .map(|block| block.rows()[layer * 2 * size..(layer + 1) * 2 * size].split_at(size))
             .collect();
         Layer { blocks, width }
+    }
+
+    /// The tiles of all blocks up to `end` positions.
+    pub(super) fn tiles(&self, end: usize) -> Vec<&[u16]> {
+        let blocks = self.blocks.iter().take(end.div_ceil(BLOCK_TOKENS));
+        blocks.map(KvBlock::tiles).collect()
+    }
+
+    /// The tiles of the blocks that hold `positions`, to be written to.
+    pub(super) fn tiles_mut(
+        &mut self,
+        positions: Range<usize>,
+    ) -> Result<Vec<&mut [u16]>, ModelError> {
+        let blocks = positions.start / BLOCK_TOKENS..positions.end.div_ceil(BLOCK_TOKENS);
+        self.blocks[blocks]
+            .iter_mut()
+            .map(|block| match block.data_mut()? {
+                Data::Tiles(start, numbers) => Ok(&mut numbers[*start..]),
+                Data::Rows(_) => Err(ModelError::ForeignCache),
+            })
+            .collect()
     }
 
     pub(super) fn commit(&mut self, tokens: usize) {

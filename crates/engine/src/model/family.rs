@@ -72,6 +72,11 @@ pub(super) struct Family {
     /// the head size (gemma3's 27B, which its files do not tell).
     pub(super) wide_query_layers: Option<usize>,
     pub(super) windowed: Option<Windowed>,
+    /// Every so many layers, the last one has no positions at all.
+    pub(super) unrotated_step: Option<usize>,
+    /// Whether files give multipliers for embedding, attention, what the parts
+    /// add, and logits.
+    pub(super) multipliers: bool,
 }
 
 const LLAMA: Family = Family {
@@ -87,9 +92,11 @@ const LLAMA: Family = Family {
     scaled_embedding: false,
     wide_query_layers: None,
     windowed: None,
+    unrotated_step: None,
+    multipliers: false,
 };
 
-static FAMILIES: [Family; 5] = [
+static FAMILIES: [Family; 7] = [
     LLAMA,
     Family {
         name: "qwen2",
@@ -128,6 +135,17 @@ static FAMILIES: [Family; 5] = [
         qkv: Stored::Fused,
         gate_up: Stored::Fused,
         bias: Bias::Never,
+        ..LLAMA
+    },
+    Family {
+        name: "smollm3",
+        bias: Bias::Never,
+        unrotated_step: Some(4),
+        ..LLAMA
+    },
+    Family {
+        name: "granite",
+        multipliers: true,
         ..LLAMA
     },
 ];

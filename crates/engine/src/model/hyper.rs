@@ -30,6 +30,10 @@ pub(super) struct Hyper {
     pub(super) eps: f32,
     pub(super) embedding_scale: f32,
     pub(super) query_scale: f32,
+    /// What each part's output is multiplied with before it is added.
+    pub(super) residual_scale: f32,
+    /// What the logits are multiplied with.
+    pub(super) logit_scale: f32,
     /// `cap * tanh(x / cap)` on the logits.
     pub(super) final_softcap: Option<f32>,
     pub(super) rope: RopeFigures,
@@ -37,6 +41,8 @@ pub(super) struct Hyper {
     pub(super) window: Option<usize>,
     /// Per layer: whether it is windowed.
     pub(super) windowed: Vec<bool>,
+    /// Per layer: whether it has rotary positions.
+    pub(super) rotated: Vec<bool>,
 }
 
 /// The rotary embedding's figures.
@@ -125,6 +131,7 @@ impl Hyper {
         let trained = keys.bounded("context_length", 1, MAX_CONTEXT)?;
         let (context, long) = keys.context(trained, context)?;
         let windowed = keys.windows(layers)?;
+        let factors = keys.factors()?;
         let query_width = match family.wide_query_layers {
             Some(wide) if wide == layers => width / heads,
             _ => head_dim,
@@ -143,13 +150,18 @@ impl Hyper {
             embedding_scale: if family.scaled_embedding {
                 (width as f32).sqrt()
             } else {
-                1.0
+                factors.embedding
             },
-            query_scale: 1.0 / (query_width.max(1) as f32).sqrt(),
+            query_scale: factors
+                .attention
+                .unwrap_or(1.0 / (query_width.max(1) as f32).sqrt()),
+            residual_scale: factors.residual,
+            logit_scale: factors.logits,
             final_softcap: keys.opt_positive("final_logit_softcapping", 1e6)?,
             rope: keys.rope(head_dim, long)?,
             window: windowed.0,
             windowed: windowed.1,
+            rotated: keys.rotated(layers)?,
         })
     }
 }
@@ -164,6 +176,15 @@ fn vocabulary(gguf: &Gguf) -> Result<usize, LoadError> {
         [vocab, _] if *vocab <= MAX_VOCAB => Ok(*vocab),
         shape => Err(LoadError::tensor(NAME, format!("has the shape {shape:?}"))),
     }
+}
+
+/// Multipliers beside the weights.
+struct Factors {
+    embedding: f32,
+    /// Of the queries, in place of the usual one.
+    attention: Option<f32>,
+    residual: f32,
+    logits: f32,
 }
 
 struct Keys<'a> {
@@ -236,6 +257,41 @@ impl Keys<'_> {
             None | Some(0.0) => Ok(None),
             Some(_) => self.positive(key, most).map(Some),
         }
+    }
+
+    /// The multipliers of families that have them.
+    fn factors(&self) -> Result<Factors, LoadError> {
+        let mut factors = Factors {
+            embedding: 1.0,
+            attention: None,
+            residual: 1.0,
+            logits: 1.0,
+        };
+        if self.family.multipliers {
+            let read = |key| self.opt_positive(key, 1e6);
+            factors = Factors {
+                embedding: read("embedding_scale")?.unwrap_or(1.0),
+                attention: read("attention.scale")?,
+                residual: read("residual_scale")?.unwrap_or(1.0),
+                // The file says what to divide by.
+                logits: 1.0 / read("logit_scale")?.unwrap_or(1.0).max(1e-6),
+            };
+        }
+        Ok(factors)
+    }
+
+    /// Which layers have rotary positions.
+    fn rotated(&self, layers: usize) -> Result<Vec<bool>, LoadError> {
+        // Granite's files say with this key whether there are any.
+        let any = match self.family.multipliers {
+            true => self.gguf.opt_bool(&self.full("rope.scaling.finetuned"))?,
+            false => None,
+        };
+        let rotated = |layer: usize| match self.family.unrotated_step {
+            Some(step) => !layer.is_multiple_of(step),
+            None => any.unwrap_or(true),
+        };
+        Ok((1..=layers).map(rotated).collect())
     }
 
     fn refuse_what_is_not_run(&self) -> Result<(), LoadError> {

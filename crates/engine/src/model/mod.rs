@@ -1,37 +1,41 @@
 //! A model's weights and what computes with them.
 //!
 //! One description per family ([`family`]), one set of checked figures per file
-//! ([`hyper`]), and one decoder ([`decoder`]) that runs every family from the
-//! two. The engine has its own model code because the inference library's
-//! models can neither truncate nor share a sequence's keys and values.
+//! ([`hyper`]), one list of what a model is made of ([`layers`]), and two
+//! executors that run every family from the three: [`cpu`] on our own kernels,
+//! and [`reference`] on the inference library's products, which is the measure
+//! for the first and runs the types that it has no kernel for. The engine has
+//! its own model code because the library's models can neither truncate nor
+//! share a sequence's keys and values.
 //!
-//! Weights stay quantised; the library multiplies by them ([`weights`]). All
-//! the rest (norms, rotary embedding, attention) works on plain `f32` slices.
-//! Tokens come from [`crate::tokenizer`]; choosing the next one is not here.
+//! Sequences keep theirs in blocks ([`pool`], [`cache`]), and several are
+//! computed in one step ([`step`]). Tokens come from [`crate::tokenizer`];
+//! choosing the next one is not here.
 
-mod attention;
 mod cache;
-mod decoder;
+mod cpu;
+mod executor;
 mod family;
 mod hyper;
-mod numeric;
+mod layers;
+mod loader;
 mod pool;
+mod reference;
 mod rope;
 mod step;
-mod weights;
 
 pub use cache::Cache;
+pub use executor::Executor;
 pub use pool::{BLOCK_TOKENS, KvBlock, KvPool};
 pub use step::{Part, Wanted};
 
 use nearfar_domain::events::FailureKind;
 
 use crate::gguf::{Gguf, LoadError};
-use decoder::Block;
+use executor::{Plan, Run};
 use hyper::Hyper;
-use pool::{Form, Layout};
+use pool::Layout;
 use rope::Ropes;
-use weights::{Loader, Matrix, Vector};
 
 /// Sequences of the whole context that a model has room for by default.
 const KEPT_CONTEXTS: usize = 4;
@@ -42,11 +46,7 @@ const LEAST_CACHE_BYTES: u64 = 256 << 20;
 pub struct Model {
     hyper: Hyper,
     ropes: Ropes,
-    /// `vocab x width`; also the output projection where the file has none.
-    embedding: Matrix,
-    blocks: Vec<Block>,
-    output_norm: Vector,
-    output: Option<Matrix>,
+    run: Run,
     memory_bytes: u64,
     pool: KvPool,
 }
@@ -61,6 +61,11 @@ pub struct LoadOptions {
     /// `None` for four sequences of the whole context, and at least 256 MiB.
     /// [`KvPool::set_budget_bytes`] changes it later.
     pub cache_bytes: Option<u64>,
+    /// What computes.
+    pub executor: Executor,
+    /// How many threads compute, the calling one included; `None` for as many
+    /// as the inference library's pool has.
+    pub threads: Option<usize>,
 }
 
 /// What a model's file says that it would be in memory.
@@ -155,7 +160,19 @@ impl Model {
     /// As [`Model::load`].
     pub fn load_with(gguf: &Gguf, options: &LoadOptions) -> Result<Self, LoadError> {
         let hyper = Hyper::read(gguf, options.context_tokens)?;
-        Self::build(Loader::new(gguf), hyper, options)
+        let plan = Plan::of(gguf, options.executor);
+        let (run, ropes, memory_bytes) = plan.load(gguf, &hyper, options.threads)?;
+        let layout = plan.layout(&hyper);
+        let budget = options
+            .cache_bytes
+            .unwrap_or_else(|| default_cache_bytes(layout, hyper.context));
+        Ok(Self {
+            pool: KvPool::new(layout, budget),
+            hyper,
+            ropes,
+            run,
+            memory_bytes,
+        })
     }
 
     /// Checks a file as [`Model::load`] would, without reading its weights.
@@ -163,55 +180,14 @@ impl Model {
     /// # Errors
     /// As [`Model::load`]; weights that are nonsense are not noticed.
     pub fn check(gguf: &Gguf) -> Result<Figures, LoadError> {
-        let hollow = Self::build(
-            Loader::dry(gguf),
-            Hyper::read(gguf, None)?,
-            &LoadOptions::default(),
-        )?;
+        let hyper = Hyper::read(gguf, None)?;
+        let plan = Plan::of(gguf, Executor::default());
         Ok(Figures {
-            architecture: hollow.architecture().to_owned(),
-            context_tokens: hollow.context_tokens(),
-            vocab_size: hollow.vocab_size(),
-            memory_bytes: hollow.memory_bytes(),
-            cache_bytes_per_token: hollow.cache_bytes_per_token(),
-        })
-    }
-
-    fn build(
-        mut loader: Loader<'_>,
-        hyper: Hyper,
-        options: &LoadOptions,
-    ) -> Result<Self, LoadError> {
-        let embedding = loader.matrix("token_embd.weight", hyper.vocab, hyper.width)?;
-        let output_norm = loader.vector("output_norm.weight", hyper.width)?;
-        let output = loader.opt_matrix("output.weight", hyper.vocab, hyper.width)?;
-        let ropes = Ropes::load(&mut loader, &hyper)?;
-        let blocks = (0..hyper.layers)
-            .map(|index| Block::load(&mut loader, &hyper, index))
-            .collect::<Result<Vec<_>, _>>()?;
-        let memory_bytes = loader.finish()?;
-        let layout = Layout {
-            layers: hyper.layers,
-            kv_heads: hyper.kv_heads,
-            head_dim: hyper.head_dim,
-            form: Form::Rows,
-        };
-        let budget = options.cache_bytes.unwrap_or_else(|| {
-            let blocks = (hyper.context.div_ceil(BLOCK_TOKENS) * KEPT_CONTEXTS) as u64;
-            layout
-                .block_bytes()
-                .saturating_mul(blocks)
-                .max(LEAST_CACHE_BYTES)
-        });
-        Ok(Self {
-            pool: KvPool::new(layout, budget),
-            hyper,
-            ropes,
-            embedding,
-            blocks,
-            output_norm,
-            output,
-            memory_bytes,
+            architecture: hyper.family.name.to_owned(),
+            context_tokens: hyper.context,
+            vocab_size: hyper.vocab,
+            memory_bytes: plan.check(gguf, &hyper)?,
+            cache_bytes_per_token: plan.layout(&hyper).block_bytes() / BLOCK_TOKENS as u64,
         })
     }
 
@@ -223,6 +199,12 @@ impl Model {
     /// The longest sequence, in tokens.
     pub fn context_tokens(&self) -> usize {
         self.hyper.context
+    }
+
+    /// What computes: the executor that was asked for, or the reference where a
+    /// tensor has a type that the kernels do not run.
+    pub fn executor(&self) -> Executor {
+        self.run.executor()
     }
 
     /// How many tokens the vocabulary has.
@@ -250,6 +232,13 @@ impl Model {
     pub fn new_cache(&self) -> Cache {
         self.pool.new_cache()
     }
+}
+
+/// Room for a few whole contexts: what is not used is not taken.
+fn default_cache_bytes(layout: Layout, context: usize) -> u64 {
+    let blocks = (context.div_ceil(BLOCK_TOKENS) * KEPT_CONTEXTS) as u64;
+    let bytes = layout.block_bytes().saturating_mul(blocks);
+    bytes.max(LEAST_CACHE_BYTES)
 }
 
 #[cfg(test)]

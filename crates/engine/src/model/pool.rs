@@ -36,7 +36,6 @@ pub(super) enum Form {
     Rows,
     /// Per layer and head: a tile of keys, then one of values, as `bf16`; see
     /// [`crate::kernels`].
-    #[allow(dead_code, reason = "the executor on our own kernels keeps these")]
     Tiles,
 }
 

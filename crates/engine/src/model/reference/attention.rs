@@ -2,9 +2,9 @@
 
 use rayon::prelude::*;
 
-use super::cache::Layer;
+use super::matrix::may_share;
 use super::numeric::{add_scaled, dot, softmax};
-use super::weights::may_share;
+use crate::model::cache::Layer;
 
 /// Fewer multiplications than this are done on the calling thread.
 const WORTH_SHARING: usize = 1 << 16;
