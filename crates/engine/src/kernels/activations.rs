@@ -193,9 +193,12 @@ impl QuantisedRow<'_> {
 
     #[inline(always)]
     fn block(&mut self, b: usize, x: &[f32; BLOCK]) {
-        let mut lanes = [0f32; 16];
+        // As whole numbers the sizes are in the same order, with what is not
+        // finite above all others, so that it is not lost.
+        let size = |x: f32| x.abs().to_bits();
+        let mut lanes = [0u32; 16];
         for lane in 0..16 {
-            lanes[lane] = x[lane].abs().max(x[lane + 16].abs());
+            lanes[lane] = size(x[lane]).max(size(x[lane + 16]));
         }
         let mut width = 16;
         while width > 1 {
@@ -204,17 +207,18 @@ impl QuantisedRow<'_> {
                 lanes[lane] = lanes[lane].max(lanes[lane + width]);
             }
         }
-        let largest = lanes[0];
+        let largest = f32::from_bits(lanes[0]);
         // Numbers so small that 127 / x is infinite are nothing.
         let inverse = if largest > 1e-35 {
             127.0 / largest
         } else {
             0.0
         };
-        let scale = if largest > 1e-35 {
-            largest / 127.0
-        } else {
+        // Not a number where `x` has one that is none: damage shows in the end.
+        let scale = if largest <= 1e-35 {
             0.0
+        } else {
+            largest / 127.0
         };
         // Adding 1.5 * 2^23 leaves the nearest integer in the low bits.
         const ROUND: f32 = 12_582_912.0;

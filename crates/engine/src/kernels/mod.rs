@@ -14,7 +14,7 @@
 // The only module with unsafe code: vector instructions, and slices of which
 // several threads write disjoint parts.
 #![allow(unsafe_code)]
-// The decoder that uses all of this comes next.
+// The vector versions of the kernels use the rest.
 #![allow(dead_code)]
 
 mod activations;
@@ -22,10 +22,12 @@ mod attention;
 mod disjoint;
 mod elementwise;
 mod float16;
+mod gate;
 mod isa;
 mod memory;
 mod multiply;
 mod packed;
+mod pieces;
 mod team;
 
 pub(crate) use activations::Activations;
@@ -33,6 +35,7 @@ pub(crate) use attention::{AttendJob, TILE_TOKENS, Tiles, attend, put, tile_len}
 pub(crate) use elementwise::{
     RopeStyle, add, add_row, rms_norm, rms_norm_into, rope, scale, softcap,
 };
+pub(crate) use gate::gate;
 pub use isa::Isa;
 pub(crate) use multiply::{Activation, gate_up, multiply};
 pub(crate) use packed::Packed;

@@ -186,7 +186,7 @@ impl<'a, M: Make> Loader<'a, M> {
 }
 
 /// A tensor of any type that is run, as plain numbers.
-fn floats(info: &TensorInfo, data: &[u8]) -> Result<Vector, LoadError> {
+pub(super) fn floats(info: &TensorInfo, data: &[u8]) -> Result<Vector, LoadError> {
     let dtype = info.dtype.candle().ok_or_else(|| unsupported_type(info))?;
     let length = info.shape.iter().product();
     let numbers = with_aligned(data, |data| {

@@ -150,7 +150,9 @@ impl<'a> Work<'a> {
         let start = (self.first + row + 1).saturating_sub(self.window);
         let end = self.first + row + rows;
         let last_tile = end.div_ceil(TILE_TOKENS);
-        let mut tile = start / TILE_TOKENS;
+        // Spans begin at the same tiles whatever rows stand in the block, so
+        // that a row's sums have one order.
+        let mut tile = start / SPAN * SPAN_TILES;
         while tile < last_tile {
             let count = SPAN_TILES.min(last_tile - tile);
             let mut span = Span {

@@ -2,6 +2,7 @@
 
 mod blocks;
 pub(crate) mod layout;
+mod sizes;
 pub(crate) mod unpack;
 
 use self::layout::{Kind, ROWS};

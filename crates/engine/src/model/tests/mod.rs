@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod batch;
 mod golden;
 mod hostile;
 mod pool;
@@ -35,7 +36,7 @@ fn load_on(tiny: &Tiny, executor: Executor) -> Model {
     let options = LoadOptions {
         context_tokens: Some(tiny.load_context),
         executor,
-        threads: Some(2),
+        threads: Some(1),
         ..LoadOptions::default()
     };
     Model::load_with(&open(tiny.file()).unwrap(), &options).unwrap()

@@ -10,8 +10,14 @@ fn alone(model: &Model, prompt: &[u32]) -> Vec<Vec<f32>> {
 
 #[test]
 fn forks_share_blocks_and_do_not_see_each_other() {
+    for executor in executors() {
+        forks(executor);
+    }
+}
+
+fn forks(executor: Executor) {
     let tiny = tiny::plain("fork", "qwen3");
-    let model = load(&tiny);
+    let model = load_on(&tiny, executor);
     let prompt: Vec<u32> = (0..40).map(|i| i * 7 % tiny.vocab as u32).collect();
     let other: Vec<u32> = prompt.iter().map(|id| (id + 1) % 48).collect();
     for at in [1, 15, 16, 17, 32, 39] {
@@ -37,8 +43,13 @@ fn forks_share_blocks_and_do_not_see_each_other() {
 
 #[test]
 fn a_step_of_many_sequences_is_each_ones_own_step() {
-    for tiny in tiny::all() {
-        let model = load(&tiny);
+    let cases = tiny::all().into_iter().flat_map(|tiny| {
+        executors()
+            .into_iter()
+            .map(move |executor| (tiny.clone(), executor))
+    });
+    for (tiny, executor) in cases {
+        let model = load_on(&tiny, executor);
         let prompt = tiny::prompt(tiny.vocab);
         let expected = alone(&model, &prompt);
         let mut caches: Vec<Cache> = (0..3).map(|_| model.new_cache()).collect();
@@ -60,10 +71,10 @@ fn a_step_of_many_sequences_is_each_ones_own_step() {
             ])
             .unwrap();
         assert_eq!(logits.len(), 16);
-        assert_eq!(logits[..15], expected[9..24], "{}", tiny.name);
-        assert_eq!(logits[15], expected[20], "{}", tiny.name);
+        assert_eq!(logits[..15], expected[9..24], "{} {executor:?}", tiny.name);
+        assert_eq!(logits[15], expected[20], "{} {executor:?}", tiny.name);
         let last = model.forward(&mut caches[0], &prompt[5..]).unwrap();
-        assert_eq!(last, expected[23], "{}", tiny.name);
+        assert_eq!(last, expected[23], "{} {executor:?}", tiny.name);
     }
 }
 
@@ -127,8 +138,14 @@ fn a_budget_is_kept_and_its_refusal_leaves_all_sequences_alone() {
 
 #[test]
 fn blocks_can_be_held_and_written_out() {
+    for executor in executors() {
+        written_out(executor);
+    }
+}
+
+fn written_out(executor: Executor) {
     let tiny = tiny::plain("blocks", "gemma3");
-    let model = load(&tiny);
+    let model = load_on(&tiny, executor);
     let prompt: Vec<u32> = (0..32).map(|i| i * 5 % 48).collect();
     let mut cache = model.new_cache();
     model.forward(&mut cache, &prompt).unwrap();
