@@ -25,7 +25,7 @@ pub(crate) mod kernels;
 mod tiny;
 
 pub use inspect::{ModelInfo, inspect, inspect_with_sidecar};
-pub use kernels::Isa;
+pub use kernels::{Isa, measure};
 pub use worker::{Options, serve};
 
 /// The GGUF file of the model that ships inside the binary.

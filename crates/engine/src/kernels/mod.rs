@@ -24,6 +24,7 @@ mod elementwise;
 mod float16;
 mod gate;
 mod isa;
+pub mod measure;
 mod memory;
 mod multiply;
 mod packed;

@@ -6,6 +6,8 @@
 //! normalizer calculation for softmax"). The query heads that share a KV head,
 //! and several rows, read each tile together.
 
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod scalar;
 mod tiles;
 
@@ -15,6 +17,8 @@ use std::cell::RefCell;
 
 use super::disjoint::Disjoint;
 use super::elementwise::{exp, tanh};
+#[cfg(target_arch = "x86_64")]
+use super::float16::to_bf16;
 use super::{Isa, Team};
 
 /// The most queries that read a tile together.
@@ -144,6 +148,10 @@ impl<'a> Work<'a> {
             scratch.q[index * group_width..][..group_width]
                 .copy_from_slice(&self.queries[at(index)..][..group_width]);
         }
+        #[cfg(target_arch = "x86_64")]
+        if isa == Isa::Avx512 {
+            scratch.pair_queries(isa, queries * head_dim);
+        }
 
         let kv_head = group / self.groups;
         // Tokens that some row of the block sees.
@@ -194,6 +202,11 @@ impl<'a> Work<'a> {
     ) {
         let head_dim = self.tiles.head_dim();
         match isa {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: `isa` is usable on this processor; the heads fit.
+            Isa::Avx512 if avx512::fits(head_dim) => unsafe {
+                avx512::scores(scratch, span, queries, head_dim);
+            },
             _ => scalar::scores(scratch, span, queries, head_dim),
         }
         isa.compiled(
@@ -211,6 +224,11 @@ impl<'a> Work<'a> {
             },
         );
         match isa {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Isa::Avx512 if avx512::fits(head_dim) => unsafe {
+                avx512::accumulate(scratch, span, queries, head_dim);
+            },
             _ => scalar::accumulate(scratch, span, queries, head_dim),
         }
     }
@@ -267,6 +285,26 @@ impl Scratch {
         self.acc[..len].fill(0.0);
         self.max = [f32::NEG_INFINITY; QUERIES];
         self.sum = [0.0; QUERIES];
+    }
+
+    /// The queries as pairs of bf16, the first in the low half.
+    #[cfg(target_arch = "x86_64")]
+    fn pair_queries(&mut self, isa: Isa, len: usize) {
+        if self.q_pairs.len() < len / 2 {
+            self.q_pairs.resize(len / 2, 0);
+        }
+        isa.compiled(
+            #[inline(always)]
+            || {
+                for (to, from) in self
+                    .q_pairs
+                    .iter_mut()
+                    .zip(self.q[..len].as_chunks::<2>().0)
+                {
+                    *to = u32::from(to_bf16(from[0])) | (u32::from(to_bf16(from[1])) << 16);
+                }
+            },
+        );
     }
 
     /// Turns one query's scores of tokens `from..to` into weights, the others

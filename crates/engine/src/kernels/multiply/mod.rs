@@ -4,6 +4,10 @@
 //! few at a time. Its weights are read from memory once and then from the
 //! cache.
 
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod raw;
 mod scalar;
 
 use super::activations::Rows;
@@ -191,6 +195,9 @@ fn kernel(
 ) {
     let (kind, tiles) = (weights.kind(), weights.tile_row(tile));
     match isa {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: `isa` is usable on this processor.
+        Isa::Avx512 => unsafe { avx512::tile_row(kind, tiles, rows, first, sums) },
         _ => scalar::tile_row(kind, tiles, rows, first, sums),
     }
 }
