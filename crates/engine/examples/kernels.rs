@@ -45,7 +45,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     println!(
         "memory: {:.1} GB/s, {threads} threads",
-        measure::read_bandwidth(threads, MEMORY)
+        measure::read_bandwidth(threads, MEMORY)?
     );
     for isa in isas {
         println!("{isa:?}, {} x {}", shape.0, shape.1);

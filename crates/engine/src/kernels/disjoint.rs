@@ -25,6 +25,13 @@ impl<'a, T> Disjoint<'a, T> {
         }
     }
 
+    /// Where an element lies, for prefetching.
+    #[cfg(target_arch = "x86_64")]
+    #[inline]
+    pub(super) fn at(&self, index: usize) -> *const T {
+        self.start.wrapping_add(index)
+    }
+
     /// The elements of `range`.
     ///
     /// # Safety

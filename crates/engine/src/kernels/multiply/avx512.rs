@@ -7,11 +7,10 @@ use super::raw::{Pass, for_rows};
 use crate::kernels::activations::Rows;
 use crate::kernels::packed::layout::{Kind, LINE, ROWS, k6, k45, pair};
 
-/// How far ahead weights are fetched, in bytes: what the memory delivers
-/// while a core works off the lines before.
+/// How far ahead weights are fetched, in bytes.
 const AHEAD: usize = 8192;
 
-/// 16 outputs of `sums.len()` rows (at most 10), from row `first` on.
+/// 16 outputs of `sums.len()` rows (at most 8), from row `first` on.
 ///
 /// # Safety
 /// The processor has AVX-512 F, BW, VL and VNNI, FMA and F16C.
@@ -27,14 +26,14 @@ pub(super) unsafe fn tile_row(
     // SAFETY: the features are the caller's promise; `pass` has been checked.
     unsafe {
         match kind {
-            Kind::Q4_0 => for_rows!(q4_0, pass, sums, [1 2 3 4 5 6 7 8 9 10]),
-            Kind::Q8_0 => for_rows!(q8_0, pass, sums, [1 2 3 4 5 6 7 8 9 10]),
-            Kind::Q4K => for_rows!(q4k, pass, sums, [1 2 3 4 5 6 7 8 9 10]),
-            Kind::Q5K => for_rows!(q5k, pass, sums, [1 2 3 4 5 6 7 8 9 10]),
-            Kind::Q6K => for_rows!(q6k, pass, sums, [1 2 3 4 5 6 7 8 9 10]),
-            Kind::F16 => for_rows!(f16, pass, sums, [1 2 3 4 5 6 7 8 9 10]),
-            Kind::BF16 => for_rows!(bf16, pass, sums, [1 2 3 4 5 6 7 8 9 10]),
-            Kind::F32 => for_rows!(f32, pass, sums, [1 2 3 4 5 6 7 8 9 10]),
+            Kind::Q4_0 => for_rows!(q4_0, pass, sums, [1 2 3 4 5 6 7 8]),
+            Kind::Q8_0 => for_rows!(q8_0, pass, sums, [1 2 3 4 5 6 7 8]),
+            Kind::Q4K => for_rows!(q4k, pass, sums, [1 2 3 4 5 6 7 8]),
+            Kind::Q5K => for_rows!(q5k, pass, sums, [1 2 3 4 5 6 7 8]),
+            Kind::Q6K => for_rows!(q6k, pass, sums, [1 2 3 4 5 6 7 8]),
+            Kind::F16 => for_rows!(f16, pass, sums, [1 2 3 4 5 6 7 8]),
+            Kind::BF16 => for_rows!(bf16, pass, sums, [1 2 3 4 5 6 7 8]),
+            Kind::F32 => for_rows!(f32, pass, sums, [1 2 3 4 5 6 7 8]),
         }
     }
 }
@@ -50,7 +49,7 @@ macro_rules! kernel {
         unsafe fn $name<const $m: usize>($pass: Pass, out: &mut [[f32; ROWS]]) {
             // SAFETY: every read is of a line, scale or activation inside the
             // tile row and the rows that `Pass::new` has checked; prefetches
-            // beyond them touch nothing.
+            // behind it touch nothing.
             let $sums: [__m512; $m] = unsafe { $body };
             for (out, sums) in out.iter_mut().zip($sums) {
                 // SAFETY: 16 floats each.
@@ -88,18 +87,17 @@ unsafe fn bytes(at: *const u8) -> __m512 {
     unsafe { _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(at.cast()))) }
 }
 
-/// Fetches `count` lines from `AHEAD` bytes behind `at` on.
+/// Fetches `bytes` of weights into the second-level cache, `AHEAD` of `at`. One
+/// row reads as fast as the memory delivers, and the processor's own prefetching
+/// does best; with several the reads come in bursts, and it falls behind.
 #[inline(always)]
-unsafe fn fetch(at: *const u8, count: usize) {
-    for index in 0..count {
-        // SAFETY: a prefetch never faults.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD + index * LINE).cast()) };
+unsafe fn fetch<const M: usize>(at: *const u8, bytes: usize) {
+    if M > 1 {
+        for index in 0..bytes.div_ceil(LINE) {
+            // SAFETY: a prefetch never faults, wherever it points.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(at.wrapping_add(AHEAD + index * LINE).cast()) };
+        }
     }
-}
-
-/// Few rows: bound by the memory, worth fetching ahead.
-const fn fetches(rows: usize) -> bool {
-    rows <= 4
 }
 
 /// Both halves of a line of nibbles.
@@ -121,9 +119,7 @@ kernel! {
         let mut acc = [_mm512_setzero_ps(); M];
         for b in 0..pass.blocks {
             let lines = pass.tiles.add(pair::quants(pair::TILE4, pair::BLOCK4, b));
-            if fetches(M) {
-                fetch(lines, 4 + b % 2);
-            }
+            fetch::<M>(lines, pair::TILE4 / 2);
             let d = halves(pass.tiles.add(pair::scales(pair::TILE4, b)));
             let d8 = _mm512_mul_ps(d, _mm512_set1_ps(8.0));
             let mut dots = [_mm512_setzero_si512(); M];
@@ -155,9 +151,7 @@ kernel! {
         let mut acc = [_mm512_setzero_ps(); M];
         for b in 0..pass.blocks {
             let lines = pass.tiles.add(pair::quants(pair::TILE8, pair::BLOCK8, b));
-            if fetches(M) {
-                fetch(lines, 8 + b % 2);
-            }
+            fetch::<M>(lines, pair::TILE8 / 2);
             let d = halves(pass.tiles.add(pair::scales(pair::TILE8, b)));
             let mut dots = [_mm512_setzero_si512(); M];
             for (m, dot) in dots.iter_mut().enumerate() {
@@ -212,18 +206,16 @@ unsafe fn k45_sums<const M: usize, const HIGH: bool>(pass: Pass) -> [__m512; M] 
             let d = halves(tile);
             let min = halves(tile.add(k45::MIN));
             for sub in 0..8 {
-                if fetches(M) {
-                    fetch(tile.add(sub * size / 8), if HIGH { 6 } else { 5 });
-                }
+                fetch::<M>(tile.add(sub * size / 8), size / 8);
                 let scales = _mm512_mul_ps(d, bytes(tile.add(k45::SCALES + sub * ROWS)));
                 let minima = _mm512_mul_ps(min, bytes(tile.add(k45::MINIMA + sub * ROWS)));
                 let mut weights = [_mm512_setzero_si512(); 8];
+                let lines = tile.add(k45::LINES + sub * if HIGH { k45::SUB5 } else { k45::SUB4 });
                 for i in 0..4 {
-                    let lines = tile.add(k45::LOW + (sub * 4 + i) * LINE);
-                    (weights[i * 2], weights[i * 2 + 1]) = nibbles(line(lines));
+                    (weights[i * 2], weights[i * 2 + 1]) = nibbles(line(lines.add(i * LINE)));
                 }
                 if HIGH {
-                    let h = line(tile.add(k45::HIGH + sub * LINE));
+                    let h = line(lines.add(k45::HIGH));
                     let bits = [
                         _mm512_slli_epi16::<4>(h),
                         _mm512_slli_epi16::<3>(h),
@@ -269,17 +261,16 @@ kernel! {
             let tile = pass.tiles.add(t * k6::TILE);
             let d = halves(tile);
             for sub in 0..8 {
-                if fetches(M) {
-                    fetch(tile.add(sub * k6::TILE / 8), 7);
-                }
+                fetch::<M>(tile.add(sub * k6::TILE / 8), k6::TILE / 8);
                 let b = t * 8 + sub;
                 let mut totals = [_mm512_setzero_si512(); M];
                 for half in sub * 2..sub * 2 + 2 {
                     let scales = _mm_loadu_si128(tile.add(k6::SCALES + half * ROWS).cast());
                     let scales = _mm512_cvtepi8_epi32(scales);
-                    let h = line(tile.add(k6::HIGH + half * LINE));
-                    let (a, b0) = nibbles(line(tile.add(k6::LOW + half * 2 * LINE)));
-                    let (c, d0) = nibbles(line(tile.add(k6::LOW + (half * 2 + 1) * LINE)));
+                    let lines = tile.add(k6::LINES + half * k6::HALF);
+                    let h = line(lines.add(k6::HIGH));
+                    let (a, b0) = nibbles(line(lines));
+                    let (c, d0) = nibbles(line(lines.add(LINE)));
                     let weights = [
                         _mm512_or_si512(a, _mm512_and_si512(_mm512_slli_epi16::<4>(h), two)),
                         _mm512_or_si512(b0, _mm512_and_si512(_mm512_slli_epi16::<2>(h), two)),
@@ -324,9 +315,7 @@ macro_rules! float_kernel {
                 let load = $load;
                 let mut c = 0;
                 while c + 2 <= pass.columns {
-                    if fetches(M) {
-                        fetch(column(c), 2 * $bytes / LINE);
-                    }
+                    fetch::<M>(column(c), 2 * $bytes);
                     for i in 0..2 {
                         let weights = load(column(c + i));
                         for (m, acc) in acc.iter_mut().enumerate() {

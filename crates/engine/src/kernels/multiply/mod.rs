@@ -1,8 +1,8 @@
 //! Weights times activations.
 //!
-//! A piece of work is one tile row: 16 outputs, for all rows of activations, a
-//! few at a time. Its weights are read from memory once and then from the
-//! cache.
+//! A kernel makes 16 outputs (a tile row of weights) for a few rows of
+//! activations. What is read again lies in the first cache: a tile row's weights
+//! or a few rows' activations.
 
 #[cfg(target_arch = "x86_64")]
 mod avx512;
@@ -17,7 +17,10 @@ use super::packed::layout::ROWS;
 use super::{Activations, Isa, Packed, Team};
 
 /// The most rows of activations that a kernel takes at once.
-const PASS: usize = 10;
+const PASS: usize = 8;
+
+/// Bytes of quantised activations that stay cached while tile rows pass by.
+const CACHED: usize = 64 << 10;
 
 /// What a kernel returns: 16 outputs for each row of its pass.
 type Sums = [[f32; ROWS]; PASS];
@@ -67,8 +70,7 @@ pub(crate) fn multiply(
         })
         .collect();
     let tiles = targets.iter().map(|t| t.weights.tile_rows()).sum();
-    let chunk = chunk(team, tiles, &rows);
-    team.share(tiles, chunk, &|tile| {
+    Plan::new(team, isa, &rows, tiles).share(team, &|tile, first, count| {
         let mut tile = tile;
         for target in &targets {
             let own = target.weights.tile_rows();
@@ -76,12 +78,11 @@ pub(crate) fn multiply(
                 tile -= own;
                 continue;
             }
-            passes(isa, rows.count, |first, count| {
-                let mut sums: Sums = [[0.0; ROWS]; PASS];
-                kernel(isa, target.weights, tile, &rows, first, &mut sums[..count]);
-                // SAFETY: this tile row's outputs belong to this piece of work.
-                unsafe { store(target, tile, first, &sums[..count], add) };
-            });
+            fetch(target, tile, first, count);
+            let mut sums: Sums = [[0.0; ROWS]; PASS];
+            kernel(isa, target.weights, tile, &rows, first, &mut sums[..count]);
+            // SAFETY: these rows of this tile row belong to this call.
+            unsafe { store(target, tile, first, &sums[..count], add) };
             return;
         }
     });
@@ -109,35 +110,34 @@ pub(crate) fn gate_up(
         weights: gate,
         out: Disjoint::new(out),
     };
-    let tiles = gate.tile_rows();
-    team.share(tiles, chunk(team, tiles * 2, &rows).div_ceil(2), &|tile| {
-        passes(isa, rows.count, |first, count| {
-            let mut gates: Sums = [[0.0; ROWS]; PASS];
-            let mut ups: Sums = [[0.0; ROWS]; PASS];
-            kernel(isa, gate, tile, &rows, first, &mut gates[..count]);
-            kernel(isa, up, tile, &rows, first, &mut ups[..count]);
-            isa.compiled(
-                #[inline(always)]
-                || {
-                    for (gate, up) in gates[..count].iter_mut().zip(&ups) {
-                        match activation {
-                            Activation::Silu => {
-                                for (g, u) in gate.iter_mut().zip(up) {
-                                    *g = silu(*g) * u;
-                                }
+    let plan = Plan::new(team, isa, &rows, gate.tile_rows());
+    plan.share(team, &|tile, first, count| {
+        fetch(&target, tile, first, count);
+        let mut gates: Sums = [[0.0; ROWS]; PASS];
+        let mut ups: Sums = [[0.0; ROWS]; PASS];
+        kernel(isa, gate, tile, &rows, first, &mut gates[..count]);
+        kernel(isa, up, tile, &rows, first, &mut ups[..count]);
+        isa.compiled(
+            #[inline(always)]
+            || {
+                for (gate, up) in gates[..count].iter_mut().zip(&ups) {
+                    match activation {
+                        Activation::Silu => {
+                            for (g, u) in gate.iter_mut().zip(up) {
+                                *g = silu(*g) * u;
                             }
-                            Activation::GeluTanh => {
-                                for (g, u) in gate.iter_mut().zip(up) {
-                                    *g = gelu_tanh(*g) * u;
-                                }
+                        }
+                        Activation::GeluTanh => {
+                            for (g, u) in gate.iter_mut().zip(up) {
+                                *g = gelu_tanh(*g) * u;
                             }
                         }
                     }
-                },
-            );
-            // SAFETY: this tile row's outputs belong to this piece of work.
-            unsafe { store(&target, tile, first, &gates[..count], false) };
-        });
+                }
+            },
+        );
+        // SAFETY: these rows of this tile row belong to this call.
+        unsafe { store(&target, tile, first, &gates[..count], false) };
     });
 }
 
@@ -158,28 +158,51 @@ fn check(weights: &Packed, rows: &Rows<'_>, out: &[f32]) {
     );
 }
 
-/// How many tile rows a thread takes at a time: enough to be worth it, few
-/// enough that all threads end together.
-fn chunk(team: &Team, tiles: usize, rows: &Rows<'_>) -> usize {
-    let each = (ROWS * rows.columns * rows.count).max(1);
-    (PIECE / each).clamp(1, (tiles / (team.threads() * 4)).max(1))
+/// How the rows of activations are divided. A kernel takes a pass of rows; the
+/// passes whose activations stay in the cache together are a block. Pieces of
+/// work go through all tile rows for one block, then for the next.
+#[derive(Clone, Copy)]
+struct Plan {
+    rows: usize,
+    pass: usize,
+    block: usize,
+    tiles: usize,
+    chunk: usize,
 }
 
-/// Calls `run(first, count)` for `rows` rows in passes of about equal size.
-#[inline]
-fn passes(isa: Isa, rows: usize, mut run: impl FnMut(usize, usize)) {
-    let most = match isa {
-        Isa::Avx512 => PASS,
-        Isa::Avx2 => 4,
-        Isa::Neon => 8,
-        Isa::Scalar => PASS,
-    };
-    let count = rows.div_ceil(rows.div_ceil(most).max(1)).max(1);
-    let mut first = 0;
-    while first < rows {
-        let count = count.min(rows - first);
-        run(first, count);
-        first += count;
+impl Plan {
+    fn new(team: &Team, isa: Isa, rows: &Rows<'_>, tiles: usize) -> Self {
+        let most = match isa {
+            Isa::Avx2 => 4,
+            Isa::Avx512 | Isa::Neon | Isa::Scalar => PASS,
+        };
+        // Passes of about one size.
+        let passes = rows.count.div_ceil(most).max(1);
+        let pass = rows.count.div_ceil(passes).max(1);
+        let block = (CACHED / rows.columns.max(1) / pass).max(1) * pass;
+        let pieces = tiles * rows.count.div_ceil(block);
+        let each = (ROWS * rows.columns * block.min(rows.count)).max(1);
+        Self {
+            rows: rows.count,
+            pass,
+            block,
+            tiles,
+            chunk: (PIECE / each).clamp(1, (pieces / (team.threads() * 4)).max(1)),
+        }
+    }
+
+    /// Calls `run(tile, first row, rows)` for each pass of each tile row.
+    fn share(&self, team: &Team, run: &(dyn Fn(usize, usize, usize) + Sync)) {
+        let pieces = self.tiles * self.rows.div_ceil(self.block);
+        team.share(pieces, self.chunk, &|piece| {
+            let mut first = piece / self.tiles * self.block;
+            let end = (first + self.block).min(self.rows);
+            while first < end {
+                let count = self.pass.min(end - first);
+                run(piece % self.tiles, first, count);
+                first += count;
+            }
+        });
     }
 }
 
@@ -200,6 +223,21 @@ fn kernel(
         Isa::Avx512 => unsafe { avx512::tile_row(kind, tiles, rows, first, sums) },
         _ => scalar::tile_row(kind, tiles, rows, first, sums),
     }
+}
+
+/// Fetches the lines that [`store`] is going to write. They lie far apart, so
+/// that the processor does not foresee them, and a row of misses at the end of
+/// each pass holds up the next.
+#[inline]
+fn fetch(target: &Target<'_>, tile: usize, first: usize, count: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for row in first..first + count {
+        let at = target.out.at(row * target.weights.rows() + tile * ROWS);
+        // SAFETY: a prefetch never faults, wherever it points.
+        unsafe { std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(at.cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (target, tile, first, count);
 }
 
 /// Writes or adds the sums of one tile row.

@@ -97,26 +97,23 @@ fn k45_low(packed: &[u8]) -> [u8; 256] {
 /// `head; u8 qs[128]`
 fn q4k(tile: &mut [u8], row: usize, block: &[u8]) {
     k45_head(tile, row, block);
-    nibbles(&mut tile[k45::LOW..], row, &k45_low(&block[16..144]));
+    nibbles(&mut tile[k45::LINES..], row, &k45_low(&block[16..144]));
 }
 
 /// `head; u8 qh[32]; u8 qs[128]`: bit s of `qh[j]` is the fifth bit of column
 /// 32s + j.
 fn q5k(tile: &mut [u8], row: usize, block: &[u8]) {
     k45_head(tile, row, block);
-    nibbles(
-        &mut tile[k45::LOW..k45::HIGH],
-        row,
-        &k45_low(&block[48..176]),
-    );
+    let quants = k45_low(&block[48..176]);
     let bits = &block[16..48];
-    for sub in 0..8 {
-        let line = &mut tile[k45::HIGH + sub * LINE..][..LINE];
+    let subs = tile[k45::LINES..].chunks_exact_mut(k45::SUB5);
+    for (sub, (lines, quants)) in subs.zip(quants.chunks_exact(32)).enumerate() {
+        let (low, high) = lines.split_at_mut(k45::HIGH);
+        nibbles(low, row, quants);
         for column in 0..4 {
-            let byte = (0..8).fold(0, |byte, group| {
+            high[row * 4 + column] = (0..8).fold(0, |byte, group| {
                 byte | (((bits[group * 4 + column] >> sub) & 1) << group)
             });
-            line[row * 4 + column] = byte;
         }
     }
 }
@@ -138,11 +135,12 @@ fn q6k(tile: &mut [u8], row: usize, block: &[u8]) {
             quants[j + 96] = (low[j + 32] >> 4) | ((high[j] >> 6) << 4);
         }
     }
-    nibbles(&mut tile[k6::LOW..k6::HIGH], row, &quants);
-    for (sub, quants) in quants.chunks_exact(16).enumerate() {
-        let line = &mut tile[k6::HIGH + sub * LINE..][..LINE];
+    let halves = tile[k6::LINES..].chunks_exact_mut(k6::HALF);
+    for (lines, quants) in halves.zip(quants.chunks_exact(16)) {
+        let (low, high) = lines.split_at_mut(k6::HIGH);
+        nibbles(low, row, quants);
         for column in 0..4 {
-            line[row * 4 + column] = (0..4).fold(0, |byte, group| {
+            high[row * 4 + column] = (0..4).fold(0, |byte, group| {
                 byte | ((quants[group * 4 + column] >> 4) << (2 * group))
             });
         }

@@ -22,13 +22,15 @@ pub(crate) enum Kind {
     /// `d` f16 x 16 of two blocks, then per block 8 lines; a byte is the
     /// quant plus 128.
     Q8_0,
-    /// `d`, `dmin` f16 x 16; scales, minima 8 x 16 bytes; 32 lines of nibbles.
+    /// `d`, `dmin` f16 x 16; scales, minima 8 x 16 bytes; for each 32 columns 4
+    /// lines of nibbles.
     Q4K,
-    /// As `Q4K`, then 8 lines of high bits: bit `g` belongs to the `g`-th group
-    /// of four columns of its 32.
+    /// As `Q4K`, but each 4 lines of nibbles with a line of high bits behind:
+    /// bit `g` belongs to the `g`-th group of four columns of the 32.
     Q5K,
-    /// `d` f16 x 16 and 32 bytes of nothing; 16 x 16 signed scales; 32 lines of
-    /// nibbles; 16 lines of high bits, two for each of four groups of columns.
+    /// `d` f16 x 16 and 32 bytes of nothing; 16 x 16 signed scales; for each 16
+    /// columns 2 lines of nibbles and one of high bits, two for each of four
+    /// groups of columns.
     Q6K,
     /// Column by column, 16 IEEE halves.
     F16,
@@ -43,18 +45,25 @@ pub(crate) mod k45 {
     pub(crate) const MIN: usize = 32;
     pub(crate) const SCALES: usize = 64;
     pub(crate) const MINIMA: usize = 192;
-    pub(crate) const LOW: usize = 320;
-    pub(crate) const HIGH: usize = 2368;
-    pub(crate) const TILE4: usize = 2368;
-    pub(crate) const TILE5: usize = 2880;
+    pub(crate) const LINES: usize = 320;
+    /// Bytes of lines for 32 columns: nibbles, and for `Q5K` high bits.
+    pub(crate) const SUB4: usize = 256;
+    pub(crate) const SUB5: usize = 320;
+    /// The high bits among them.
+    pub(crate) const HIGH: usize = 256;
+    pub(crate) const TILE4: usize = LINES + 8 * SUB4;
+    pub(crate) const TILE5: usize = LINES + 8 * SUB5;
 }
 
 /// Offsets inside a tile of `Q6K`.
 pub(crate) mod k6 {
     pub(crate) const SCALES: usize = 64;
-    pub(crate) const LOW: usize = 320;
-    pub(crate) const HIGH: usize = 2368;
-    pub(crate) const TILE: usize = 3392;
+    pub(crate) const LINES: usize = 320;
+    /// Bytes of lines for 16 columns: nibbles, then high bits.
+    pub(crate) const HALF: usize = 192;
+    /// The high bits among them.
+    pub(crate) const HIGH: usize = 128;
+    pub(crate) const TILE: usize = LINES + 16 * HALF;
 }
 
 /// A tile of `Q4_0` or `Q8_0` is two blocks: scales of both, then quants.

@@ -35,19 +35,19 @@ fn quant(kind: Kind, tiles: &[u8], b: usize, group: usize, lane: usize) -> i8 {
             (tiles[lines + group * LINE + lane] ^ 0x80) as i8
         }
         Kind::Q4K => {
-            let tile = &tiles[tile * k45::TILE4..];
-            nibble(tile[k45::LOW + (sub * 4 + group / 2) * LINE + lane])
+            let lines = &tiles[tile * k45::TILE4 + k45::LINES + sub * k45::SUB4..];
+            nibble(lines[group / 2 * LINE + lane])
         }
         Kind::Q5K => {
-            let tile = &tiles[tile * k45::TILE5..];
-            let high = (tile[k45::HIGH + sub * LINE + lane] >> group) & 1;
-            nibble(tile[k45::LOW + (sub * 4 + group / 2) * LINE + lane]) | ((high << 4) as i8)
+            let lines = &tiles[tile * k45::TILE5 + k45::LINES + sub * k45::SUB5..];
+            let high = (lines[k45::HIGH + lane] >> group) & 1;
+            nibble(lines[group / 2 * LINE + lane]) | ((high << 4) as i8)
         }
         Kind::Q6K => {
-            let tile = &tiles[tile * k6::TILE..];
             let half = sub * 2 + group / 4;
-            let high = (tile[k6::HIGH + half * LINE + lane] >> (2 * (group % 4))) & 3;
-            (nibble(tile[k6::LOW + (sub * 4 + group / 2) * LINE + lane]) | ((high << 4) as i8)) - 32
+            let lines = &tiles[tile * k6::TILE + k6::LINES + half * k6::HALF..];
+            let high = (lines[k6::HIGH + lane] >> (2 * (group % 4))) & 3;
+            (nibble(lines[group % 4 / 2 * LINE + lane]) | ((high << 4) as i8)) - 32
         }
         Kind::F16 | Kind::BF16 | Kind::F32 => 0,
     }
