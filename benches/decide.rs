@@ -42,6 +42,8 @@ fn target(number: u32) -> TargetState {
                 vision: number.is_multiple_of(3),
                 logprobs: true,
                 raw_text: true,
+                chat: true,
+                embeddings: false,
             },
             price: Some(Price::FREE),
             auto: true,

@@ -150,13 +150,24 @@ impl Sources<'_> {
         self.health.allows(id, self.now)
     }
 
+    /// The model that `auto` uses for vectors: the only one. With several, a
+    /// request must name one: vectors of different models do not compare, and
+    /// a model that is added must not change those that an app has stored.
+    fn auto_embedder(&self) -> Option<&LocalModel> {
+        let mut embedders = self
+            .models
+            .iter()
+            .filter(|model| model.capabilities.embeddings);
+        embedders.next().filter(|_| embedders.next().is_none())
+    }
+
     fn local_targets(&self) -> Vec<TargetState> {
-        let auto = self.auto_model().map(|model| model.name.as_str());
+        let autos = [self.auto_model(), self.auto_embedder()];
+        let auto = |model: &LocalModel| autos.iter().flatten().any(|auto| auto.name == model.name);
         let mut states: Vec<TargetState> = self
             .models
             .iter()
-            .filter(|model| generates(model))
-            .map(|model| self.local_state(model, auto == Some(model.name.as_str())))
+            .map(|model| self.local_state(model, auto(model)))
             .collect();
         states.sort_by_key(|state| !state.target.auto);
         states
@@ -248,6 +259,8 @@ fn dialect_can(dialect: Dialect) -> Capabilities {
         vision: true,
         logprobs: openai,
         raw_text: openai,
+        chat: true,
+        embeddings: openai,
     }
 }
 
@@ -281,7 +294,7 @@ fn is_embedded(model: &LocalModel) -> bool {
 
 /// Whether the model writes text; an embedding model does not.
 fn generates(model: &LocalModel) -> bool {
-    !model.architecture.contains("bert")
+    model.capabilities.chat
 }
 
 /// Memory of this machine that one model may take: three quarters of what is

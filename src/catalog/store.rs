@@ -544,6 +544,7 @@ impl ModelStore {
 
 /// What the engine can do with a model; the rest waits for grammars and pictures.
 pub(super) fn capabilities(facts: &FileFacts) -> Capabilities {
+    let chat = facts.dimensions.is_none();
     Capabilities {
         context_tokens: Some(facts.context_tokens),
         tools: facts.tools,
@@ -551,8 +552,10 @@ pub(super) fn capabilities(facts: &FileFacts) -> Capabilities {
         json_object: false,
         json_schema: false,
         vision: false,
-        logprobs: true,
-        raw_text: true,
+        logprobs: chat,
+        raw_text: chat,
+        chat,
+        embeddings: !chat,
     }
 }
 

@@ -74,6 +74,7 @@ pub(super) struct LowModel {
     pub(super) vision: Option<bool>,
     pub(super) logprobs: Option<bool>,
     pub(super) raw_text: Option<bool>,
+    pub(super) embeddings: Option<bool>,
     pub(super) price: Option<Price>,
 }
 
@@ -330,6 +331,7 @@ fn model(mut section: Section<'_, '_>, notes: &mut Notes<'_>) -> Option<LowModel
         vision: section.flag("vision", notes),
         logprobs: section.flag("logprobs", notes),
         raw_text: section.flag("raw_text", notes),
+        embeddings: section.flag("embeddings", notes),
         price: price(&mut section, notes),
     };
     if !said_name {

@@ -329,6 +329,7 @@ fn models(
 fn card(low: &LowModel, known: Option<&ModelCard>, first: bool) -> ModelCard {
     let before = known.map_or(NOTHING_KNOWN, |card| card.capabilities);
     let tools = low.tools.unwrap_or(before.tools);
+    let embeddings = low.embeddings.unwrap_or(before.embeddings);
     ModelCard {
         name: low.name.get_ref().clone(),
         capabilities: Capabilities {
@@ -343,6 +344,9 @@ fn card(low: &LowModel, known: Option<&ModelCard>, first: bool) -> ModelCard {
             vision: low.vision.unwrap_or(before.vision),
             logprobs: low.logprobs.unwrap_or(before.logprobs),
             raw_text: low.raw_text.unwrap_or(before.raw_text),
+            // A model that is described for its vectors does nothing else.
+            chat: before.chat && !(known.is_none() && embeddings),
+            embeddings,
         },
         price: low.price.or(known.and_then(|card| card.price)),
         // Only the first one, so that a long list does not let `auto` wander.
@@ -359,4 +363,6 @@ const NOTHING_KNOWN: Capabilities = Capabilities {
     vision: false,
     logprobs: false,
     raw_text: false,
+    chat: true,
+    embeddings: false,
 };

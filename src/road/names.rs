@@ -139,6 +139,8 @@ mod tests {
                     vision: false,
                     logprobs: false,
                     raw_text: false,
+                    chat: true,
+                    embeddings: false,
                 },
                 price: None,
                 auto: false,

@@ -177,6 +177,8 @@ fn all() -> Capabilities {
         vision: true,
         logprobs: true,
         raw_text: true,
+        chat: true,
+        embeddings: false,
     }
 }
 

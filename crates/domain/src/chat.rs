@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use crate::embed::Inputs;
+
 /// Who speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -160,6 +162,8 @@ pub enum Prompt {
     Turns(Vec<Message>),
     /// Text that the model continues as it stands (`/v1/completions`).
     Text(String),
+    /// Texts that become vectors (`/v1/embeddings`).
+    Inputs(Inputs),
 }
 
 /// How the model chooses its words. `None` means "the target's default".
@@ -236,11 +240,20 @@ impl Chat {
         }
     }
 
+    /// Texts that become vectors.
+    pub fn inputs(inputs: Inputs) -> Self {
+        Self {
+            prompt: Prompt::Inputs(inputs),
+            ..Self::turns(Vec::new())
+        }
+    }
+
     /// Bytes of text in the prompt and the tools: what prefill cost and the
     /// estimate of tokens scale with. Pictures are not counted.
     pub fn text_bytes(&self) -> usize {
         let prompt = match &self.prompt {
             Prompt::Text(text) => text.len(),
+            Prompt::Inputs(inputs) => inputs.text_bytes(),
             Prompt::Turns(messages) => messages.iter().map(message_bytes).sum(),
         };
         let tools: usize = self
@@ -258,7 +271,7 @@ impl Chat {
     /// Whether any turn shows a picture.
     pub fn has_images(&self) -> bool {
         match &self.prompt {
-            Prompt::Text(_) => false,
+            Prompt::Text(_) | Prompt::Inputs(_) => false,
             Prompt::Turns(messages) => messages
                 .iter()
                 .any(|m| m.content.iter().any(|p| matches!(p, Part::Image { .. }))),
@@ -356,6 +369,7 @@ impl fmt::Debug for Prompt {
         match self {
             Prompt::Turns(messages) => f.debug_list().entries(messages).finish(),
             Prompt::Text(text) => write!(f, "Text({} bytes)", text.len()),
+            Prompt::Inputs(inputs) => inputs.fmt(f),
         }
     }
 }

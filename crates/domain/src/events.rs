@@ -25,6 +25,8 @@ pub enum Event {
     ToolCall(ToolCallDelta),
     /// Log-probabilities of the tokens behind the next content.
     Logprobs(Vec<TokenLogprob>),
+    /// More of the vectors that were asked for, in the order of the inputs.
+    Vectors(Vec<Vec<f32>>),
     /// The answer is whole.
     Finished {
         /// Why it ended.
@@ -42,7 +44,11 @@ impl Event {
     pub fn is_visible(&self) -> bool {
         matches!(
             self,
-            Event::Content(_) | Event::Reasoning(_) | Event::ToolCall(_) | Event::Logprobs(_)
+            Event::Content(_)
+                | Event::Reasoning(_)
+                | Event::ToolCall(_)
+                | Event::Logprobs(_)
+                | Event::Vectors(_)
         )
     }
 
@@ -232,6 +238,8 @@ impl fmt::Debug for Event {
             Event::Reasoning(text) => write!(f, "Reasoning({} bytes)", text.len()),
             Event::ToolCall(delta) => fmt::Debug::fmt(delta, f),
             Event::Logprobs(tokens) => write!(f, "Logprobs({} tokens)", tokens.len()),
+            // A vector tells much of its text.
+            Event::Vectors(vectors) => write!(f, "Vectors({})", vectors.len()),
             Event::Finished { reason, usage } => write!(f, "Finished({reason:?}, {usage:?})"),
             Event::Failed(failure) => write!(f, "Failed({:?})", failure.kind),
         }

@@ -189,6 +189,10 @@ pub enum Ability {
     Logprobs,
     /// See [`crate::target::Capabilities::raw_text`].
     RawText,
+    /// See [`crate::target::Capabilities::chat`].
+    Chat,
+    /// See [`crate::target::Capabilities::embeddings`].
+    Embeddings,
 }
 
 impl Ability {
@@ -202,6 +206,8 @@ impl Ability {
             Ability::Vision => "vision",
             Ability::Logprobs => "log-probabilities",
             Ability::RawText => "raw text completion",
+            Ability::Chat => "answers in words",
+            Ability::Embeddings => "embeddings",
         }
     }
 }

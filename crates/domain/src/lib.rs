@@ -11,6 +11,7 @@
 //! [`frames`] is how both cross a process boundary.
 
 pub mod chat;
+pub mod embed;
 pub mod events;
 pub mod explain;
 pub mod frames;

@@ -264,7 +264,11 @@ pub fn decide(
 fn exclude(state: &TargetState, ceiling: Zone, facts: &Facts) -> Option<Exclusion> {
     let target = &state.target;
     let wanted = match &facts.model {
-        ModelChoice::Auto => target.auto,
+        // Each kind of answer has its own model for `auto`. One that writes no
+        // words is nobody's second choice for a conversation.
+        ModelChoice::Auto => {
+            target.auto && (target.capabilities.chat || facts.needs.contains(&Ability::Embeddings))
+        }
         ModelChoice::Named(id) => *id == target.id,
     };
     if !wanted {
@@ -312,6 +316,8 @@ fn has(state: &TargetState, ability: Ability) -> bool {
         Ability::Vision => can.vision,
         Ability::Logprobs => can.logprobs,
         Ability::RawText => can.raw_text,
+        Ability::Chat => can.chat,
+        Ability::Embeddings => can.embeddings,
     }
 }
 
@@ -412,7 +418,10 @@ fn reason(
             .targets
             .iter()
             .zip(exclusions)
-            .filter(|(state, _)| state.target.zone() < zone && state.target.auto)
+            .filter(|(state, excluded)| {
+                let asked = !matches!(excluded, Some(Exclusion::NotAsked));
+                state.target.zone() < zone && state.target.auto && asked
+            })
     };
     if nearer().any(|(_, excluded)| excluded.is_none()) {
         return if facts.deadline_ms.is_some() || facts.ttft_ms.is_some() {

@@ -20,6 +20,8 @@ fn can_all() -> Capabilities {
         vision: true,
         logprobs: true,
         raw_text: true,
+        chat: true,
+        embeddings: false,
     }
 }
 

@@ -25,6 +25,10 @@ pub struct Capabilities {
     pub logprobs: bool,
     /// Continues raw text (`/v1/completions`).
     pub raw_text: bool,
+    /// Answers in words at all; a model that only makes vectors does not.
+    pub chat: bool,
+    /// Turns text into vectors (`/v1/embeddings`).
+    pub embeddings: bool,
 }
 
 /// The wire format that a provider speaks.

@@ -71,6 +71,8 @@ pub enum Decoder {
     Openai(openai::Decoder),
     /// Anthropic's dialect.
     Anthropic(anthropic::Decoder),
+    /// Vectors, which OpenAI's dialect alone has.
+    Embeddings(openai::Embeddings),
 }
 
 impl Decoder {
@@ -83,6 +85,11 @@ impl Decoder {
         }
     }
 
+    /// A decoder for the vectors of so many inputs.
+    pub fn embeddings(provider: &str, model: &str, inputs: usize) -> Self {
+        Decoder::Embeddings(openai::Embeddings::new(provider, model, inputs))
+    }
+
     /// Takes one message of a stream and appends what it means.
     ///
     /// # Errors
@@ -92,6 +99,7 @@ impl Decoder {
         match self {
             Decoder::Openai(decoder) => decoder.message(message, out),
             Decoder::Anthropic(decoder) => decoder.message(message, out),
+            Decoder::Embeddings(decoder) => decoder.whole(message.data.as_bytes(), out),
         }
     }
 
@@ -103,6 +111,7 @@ impl Decoder {
         match self {
             Decoder::Openai(decoder) => decoder.whole(body, out),
             Decoder::Anthropic(decoder) => decoder.whole(body, out),
+            Decoder::Embeddings(decoder) => decoder.whole(body, out),
         }
     }
 
@@ -111,6 +120,7 @@ impl Decoder {
         match self {
             Decoder::Openai(decoder) => decoder.is_complete(),
             Decoder::Anthropic(decoder) => decoder.is_complete(),
+            Decoder::Embeddings(decoder) => decoder.is_complete(),
         }
     }
 
@@ -119,6 +129,7 @@ impl Decoder {
         match self {
             Decoder::Openai(decoder) => decoder.may_end(),
             Decoder::Anthropic(decoder) => decoder.is_complete(),
+            Decoder::Embeddings(decoder) => decoder.is_complete(),
         }
     }
 
@@ -130,6 +141,7 @@ impl Decoder {
         match self {
             Decoder::Openai(decoder) => decoder.end(out),
             Decoder::Anthropic(decoder) => decoder.end(out),
+            Decoder::Embeddings(decoder) => decoder.end(),
         }
     }
 }

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use nearfar_domain::chat::Prompt;
 use nearfar_domain::events::{Event, Failure, FailureKind};
 use nearfar_domain::frames::EgressJob;
 use reqwest::StatusCode;
@@ -52,8 +53,14 @@ async fn answer(
     emit: &Emitter,
 ) -> Result<(), Stopped> {
     let provider = &upstream.provider;
-    let (model, stream, limits) = (job.model, job.stream, job.limits);
+    let (model, limits) = (job.model, job.limits);
     let chat = job.chat.into_chat();
+    let inputs = match &chat.prompt {
+        Prompt::Inputs(inputs) => Some(inputs.items.len()),
+        Prompt::Turns(_) | Prompt::Text(_) => None,
+    };
+    // Vectors come whole.
+    let stream = job.stream && inputs.is_none();
     let encoded = codec::encode(provider.dialect, &provider.base_url, &chat, &model, stream)
         .map_err(Failure::from)?;
     drop(chat);
@@ -84,12 +91,11 @@ async fn answer(
     if !response.status().is_success() {
         return Err(error_of(response, upstream, limits).await.into());
     }
-    let decoder = Decoder::new(
-        provider.dialect,
-        &provider.name,
-        &model,
-        emit.job.0 ^ u64::from(std::process::id()),
-    );
+    let nonce = emit.job.0 ^ u64::from(std::process::id());
+    let decoder = match inputs {
+        Some(inputs) => Decoder::embeddings(&provider.name, &model, inputs),
+        None => Decoder::new(provider.dialect, &provider.name, &model, nonce),
+    };
     let reading = Reading {
         provider: &provider.name,
         decoder,

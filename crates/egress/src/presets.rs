@@ -55,6 +55,7 @@ enum Can {
     Vision,
     Logprobs,
     RawText,
+    Embeddings,
 }
 
 /// The provider of this name, ready to use once its key is there.
@@ -104,6 +105,8 @@ fn card(entry: ModelEntry) -> ModelCard {
             vision: can(Can::Vision),
             logprobs: can(Can::Logprobs),
             raw_text: can(Can::RawText),
+            chat: entry.can.iter().all(|can| *can != Can::Embeddings),
+            embeddings: can(Can::Embeddings),
         },
         price: entry.price.map(|[prompt, cached, completion]| Price {
             prompt_micro_per_mtok: prompt,

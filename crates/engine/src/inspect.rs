@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::embed;
 use crate::gguf::{Gguf, LoadError};
 use crate::model::Model;
 use crate::output::ToolFormat;
@@ -29,6 +30,8 @@ pub struct ModelInfo {
     pub tools: bool,
     /// Weights and a cache of 4,096 tokens, in bytes.
     pub memory_bytes: u64,
+    /// Numbers in a vector, for a model that makes vectors and no words.
+    pub dimensions: Option<u32>,
 }
 
 /// Describes a model file and refuses, in the words of a load, what the engine
@@ -37,6 +40,9 @@ pub struct ModelInfo {
 /// # Errors
 /// [`LoadError`], as a load would give it.
 pub fn inspect(gguf: &Gguf) -> Result<ModelInfo, LoadError> {
+    if embed::is_embedding_model(gguf) {
+        return describe_embedder(gguf, None);
+    }
     describe(gguf, Tokenizer::from_gguf)
 }
 
@@ -45,7 +51,30 @@ pub fn inspect(gguf: &Gguf) -> Result<ModelInfo, LoadError> {
 /// # Errors
 /// [`LoadError`], as a load would give it.
 pub fn inspect_with_sidecar(gguf: &Gguf, sidecar: &Path) -> Result<ModelInfo, LoadError> {
+    if embed::is_embedding_model(gguf) {
+        return describe_embedder(gguf, Some(sidecar));
+    }
     describe(gguf, |gguf| Tokenizer::with_sidecar(gguf, sidecar))
+}
+
+fn describe_embedder(gguf: &Gguf, sidecar: Option<&Path>) -> Result<ModelInfo, LoadError> {
+    let figures = embed::check(gguf, sidecar)?;
+    let short = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    Ok(ModelInfo {
+        name: own_name(gguf),
+        architecture: figures.architecture,
+        context_tokens: short(figures.context_tokens),
+        parameters: parameters(gguf),
+        quantisation: quantisation(gguf),
+        tools: false,
+        memory_bytes: figures.memory_bytes,
+        dimensions: Some(short(figures.dimensions)),
+    })
+}
+
+fn own_name(gguf: &Gguf) -> Option<String> {
+    let name = gguf.opt_str("general.name")?;
+    Some(name.chars().take(200).collect())
 }
 
 fn describe(
@@ -64,9 +93,7 @@ fn describe(
     };
     let cached = ESTIMATE_TOKENS.min(figures.context_tokens as u64);
     Ok(ModelInfo {
-        name: gguf
-            .opt_str("general.name")
-            .map(|name| name.chars().take(200).collect()),
+        name: own_name(gguf),
         architecture: figures.architecture,
         context_tokens: u32::try_from(figures.context_tokens).unwrap_or(u32::MAX),
         parameters: parameters(gguf),
@@ -75,6 +102,7 @@ fn describe(
         memory_bytes: figures
             .memory_bytes
             .saturating_add(cached.saturating_mul(figures.cache_bytes_per_token)),
+        dimensions: None,
     })
 }
 

@@ -306,6 +306,8 @@ pub(super) fn can_all() -> Capabilities {
         vision: true,
         logprobs: true,
         raw_text: true,
+        chat: true,
+        embeddings: false,
     }
 }
 

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::wire::WireChat;
+use crate::embed::EmbeddingCard;
 use crate::events::Event;
 use crate::ids::JobId;
 use crate::privacy::{Confined, Portable};
@@ -36,6 +37,8 @@ pub struct EngineJob {
     /// Text of a partial assistant turn that the answer goes on from; empty
     /// for a new one.
     pub partial: String,
+    /// What the model's manifest says, for a request for vectors.
+    pub embedding: Option<EmbeddingCard>,
 }
 
 impl EngineJob {
@@ -47,7 +50,13 @@ impl EngineJob {
             source,
             chat: WireChat::of(request.chat()),
             partial: String::new(),
+            embedding: None,
         }
+    }
+
+    /// With what the model's manifest says of its vectors.
+    pub fn with_embedding(self, embedding: Option<EmbeddingCard>) -> Self {
+        Self { embedding, ..self }
     }
 
     /// A job for a request that could leave and is answered here.
@@ -58,6 +67,7 @@ impl EngineJob {
             source,
             chat: WireChat::of(request.chat()),
             partial: String::new(),
+            embedding: None,
         }
     }
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::chat::{
     Chat, Message, Params, Part, Prompt, ResponseFormat, Role, Tool, ToolCall, ToolChoice,
 };
+use crate::embed::{Input, Inputs, Purpose};
 
 /// Content on its way to another process of this daemon. See the module's docs.
 #[derive(Serialize, Deserialize)]
@@ -24,6 +25,17 @@ pub struct WireChat {
 enum WirePrompt {
     Turns(Vec<WireMessage>),
     Text(String),
+    Inputs {
+        items: Vec<WireInput>,
+        dimensions: Option<u32>,
+        purpose: Option<Purpose>,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+enum WireInput {
+    Text(String),
+    Tokens(Vec<u32>),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -103,6 +115,7 @@ impl WireChat {
         Self {
             prompt: match chat.prompt {
                 Prompt::Text(text) => WirePrompt::Text(text),
+                Prompt::Inputs(inputs) => wire_inputs(inputs),
                 Prompt::Turns(turns) => {
                     WirePrompt::Turns(turns.into_iter().map(wire_message).collect())
                 }
@@ -146,6 +159,15 @@ impl WireChat {
         Chat {
             prompt: match self.prompt {
                 WirePrompt::Text(text) => Prompt::Text(text),
+                WirePrompt::Inputs {
+                    items,
+                    dimensions,
+                    purpose,
+                } => Prompt::Inputs(Inputs {
+                    items: items.into_iter().map(input).collect(),
+                    dimensions,
+                    purpose,
+                }),
                 WirePrompt::Turns(turns) => Prompt::Turns(turns.into_iter().map(message).collect()),
             },
             tools: self
@@ -180,6 +202,25 @@ impl WireChat {
             params: params(self.params),
             passthrough: self.passthrough,
         }
+    }
+}
+
+fn wire_inputs(inputs: Inputs) -> WirePrompt {
+    let item = |input| match input {
+        Input::Text(text) => WireInput::Text(text),
+        Input::Tokens(tokens) => WireInput::Tokens(tokens),
+    };
+    WirePrompt::Inputs {
+        items: inputs.items.into_iter().map(item).collect(),
+        dimensions: inputs.dimensions,
+        purpose: inputs.purpose,
+    }
+}
+
+fn input(wire: WireInput) -> Input {
+    match wire {
+        WireInput::Text(text) => Input::Text(text),
+        WireInput::Tokens(tokens) => Input::Tokens(tokens),
     }
 }
 
@@ -318,6 +359,18 @@ mod tests {
             enable_thinking: Some(true),
         };
         chat.passthrough = r#"{"user":"u"}"#.into();
+        let bytes = encode(&WireChat::of(&chat)).unwrap();
+        let back: WireChat = decode(&bytes[4..]).unwrap();
+        assert!(back.into_chat() == chat);
+    }
+
+    #[test]
+    fn inputs_survive_the_crossing_whole() {
+        let chat = Chat::inputs(Inputs {
+            items: vec![Input::Text("text".into()), Input::Tokens(vec![7, 8])],
+            dimensions: Some(64),
+            purpose: Some(Purpose::Document),
+        });
         let bytes = encode(&WireChat::of(&chat)).unwrap();
         let back: WireChat = decode(&bytes[4..]).unwrap();
         assert!(back.into_chat() == chat);

@@ -119,7 +119,7 @@ fn thinking_budget(chat: &Chat, model: &str) -> Option<u32> {
     );
     let in_a_call = match &chat.prompt {
         Prompt::Turns(messages) => messages.iter().any(|m| !m.tool_calls.is_empty()),
-        Prompt::Text(_) => false,
+        Prompt::Text(_) | Prompt::Inputs(_) => false,
     };
     if !can || forced || in_a_call || params.enable_thinking == Some(false) {
         return None;

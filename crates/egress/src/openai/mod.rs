@@ -6,15 +6,19 @@
 
 mod calls;
 mod decode;
+mod embeddings;
 mod habits;
 mod request;
 mod wire;
 
 pub use decode::Decoder;
+pub use embeddings::Embeddings;
 pub use habits::Habits;
 pub use request::encode;
 
 #[cfg(test)]
 mod decode_tests;
+#[cfg(test)]
+mod embeddings_tests;
 #[cfg(test)]
 mod request_tests;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use nearfar_domain::chat::{
     Chat, Message, Params, Part, Prompt, ResponseFormat, Role, Tool, ToolChoice,
 };
+use nearfar_domain::embed::{Input, Inputs, Purpose};
 use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -51,6 +52,16 @@ const KNOWN: &[&str] = &[
     "nearfar",
 ];
 
+/// As [`KNOWN`], for a request for vectors.
+const KNOWN_OF_INPUTS: &[&str] = &[
+    "model",
+    "input",
+    "dimensions",
+    "encoding_format",
+    "input_type",
+    "nearfar",
+];
+
 /// Writes a chat completion, or a raw-text completion for a [`Prompt::Text`].
 /// Usage is always asked for.
 ///
@@ -65,6 +76,9 @@ pub fn encode(
 ) -> Result<Encoded, Unsupported> {
     let mut body = Object::default();
     body.set("model", model);
+    if let Prompt::Inputs(inputs) = &chat.prompt {
+        return encode_inputs(body, inputs, &chat.passthrough, habits);
+    }
     let path = match &chat.prompt {
         Prompt::Text(text) => {
             body.set("prompt", text);
@@ -86,6 +100,7 @@ pub fn encode(
             }
             "/chat/completions"
         }
+        Prompt::Inputs(_) => "/embeddings",
     };
     set_params(&mut body, &chat.params, model, habits);
     body.set("stream", &stream);
@@ -99,6 +114,59 @@ pub fn encode(
         headers: &[],
         body: body.into_bytes(),
     })
+}
+
+/// Writes a request for vectors. They come as numbers, which every follower of
+/// OpenAI's writes; not all write base64.
+fn encode_inputs(
+    mut body: Object,
+    inputs: &Inputs,
+    passthrough: &str,
+    habits: Habits,
+) -> Result<Encoded, Unsupported> {
+    let texts: Option<Vec<&str>> = inputs.items.iter().map(text_of).collect();
+    let tokens: Option<Vec<&[u32]>> = inputs.items.iter().map(tokens_of).collect();
+    match (texts, tokens) {
+        (Some(texts), _) => body.set("input", &texts),
+        (None, Some(tokens)) => body.set("input", &tokens),
+        (None, None) => {
+            return Err(Unsupported::new(
+                "input",
+                "texts and token ids cannot be mixed in one request to a provider",
+            ));
+        }
+    }
+    body.set_some("dimensions", &inputs.dimensions);
+    body.set("encoding_format", "float");
+    // OpenAI itself refuses fields that it does not know.
+    if let Some(purpose) = inputs.purpose.filter(|_| habits.sampling_extras) {
+        let name = match purpose {
+            Purpose::Query => "query",
+            Purpose::Document => "document",
+        };
+        body.set("input_type", name);
+    }
+    body.merge(passthrough, KNOWN_OF_INPUTS)
+        .map_err(|_| Unsupported::new("body", "the unknown fields are not a JSON object"))?;
+    Ok(Encoded {
+        path: "/embeddings",
+        headers: &[],
+        body: body.into_bytes(),
+    })
+}
+
+fn text_of(input: &Input) -> Option<&str> {
+    match input {
+        Input::Text(text) => Some(text),
+        Input::Tokens(_) => None,
+    }
+}
+
+fn tokens_of(input: &Input) -> Option<&[u32]> {
+    match input {
+        Input::Tokens(tokens) => Some(tokens),
+        Input::Text(_) => None,
+    }
 }
 
 fn set_params(body: &mut Object, params: &Params, model: &str, habits: Habits) {

@@ -62,6 +62,12 @@ pub(super) fn prepare(ready: &ReadyModel, chat: &Chat, partial: &str) -> Result<
             splitter: None,
         },
         Prompt::Turns(_) => read_turns(ready, chat, partial)?,
+        Prompt::Inputs(_) => {
+            return Err(wrong(
+                "model",
+                "this model answers in words and makes no vectors; name an embedding model",
+            ));
+        }
     };
     if read.tokens.is_empty() {
         return Err(wrong(
@@ -159,6 +165,7 @@ fn field(chat: &Chat) -> &'static str {
     match chat.prompt {
         Prompt::Turns(_) => "messages",
         Prompt::Text(_) => "prompt",
+        Prompt::Inputs(_) => "input",
     }
 }
 

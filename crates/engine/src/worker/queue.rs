@@ -85,7 +85,7 @@ impl Queue {
 /// What a request takes in memory, about.
 fn weight(chat: &Chat) -> usize {
     let pictures: usize = match &chat.prompt {
-        Prompt::Text(_) => 0,
+        Prompt::Text(_) | Prompt::Inputs(_) => 0,
         Prompt::Turns(turns) => turns
             .iter()
             .flat_map(|turn| &turn.content)
