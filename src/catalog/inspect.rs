@@ -28,6 +28,9 @@ pub struct FileFacts {
     pub licence: Option<String>,
     /// Whether its chat template offers tools.
     pub tools: bool,
+    /// Numbers in a vector, for a model that makes vectors and no words.
+    #[serde(default)]
+    pub dimensions: Option<u32>,
 }
 
 /// Opens a file as the engine would, short of loading its weights; with a
@@ -59,6 +62,7 @@ pub fn embedded() -> Option<(LocalModel, FileFacts)> {
         architecture: facts.architecture.clone(),
         file_bytes: bytes.len() as u64,
         sha256: hex(&Sha256::digest(bytes)),
+        embedding: None,
     };
     Some((model, facts))
 }
@@ -78,5 +82,6 @@ fn facts(gguf: &Gguf, sidecar: Option<&Path>) -> Result<FileFacts, LoadError> {
             .opt_str("general.license")
             .map(|licence| licence.chars().take(64).collect()),
         tools: info.tools,
+        dimensions: info.dimensions,
     })
 }

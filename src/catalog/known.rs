@@ -3,9 +3,10 @@
 
 use std::sync::OnceLock;
 
+use nearfar_domain::embed::EmbeddingCard;
 use serde::{Deserialize, Serialize};
 
-use super::HfFile;
+use super::{HfFile, Origin};
 
 /// A model that `nearfar model add NAME` can fetch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -37,6 +38,9 @@ pub struct Known {
     pub capabilities: Abilities,
     /// What it takes to run.
     pub memory: Memory,
+    /// For a model that makes vectors: what its file has no place for.
+    #[serde(default)]
+    pub embedding: Option<EmbeddingCard>,
 }
 
 /// Where a known model's file is.
@@ -94,6 +98,22 @@ impl Known {
 
 /// The files behind the list.
 const TEXTS: &[(&str, &str)] = &[
+    (
+        "all-minilm-l6-v2.toml",
+        include_str!("../../models/all-minilm-l6-v2.toml"),
+    ),
+    (
+        "bge-small-en-v1.5.toml",
+        include_str!("../../models/bge-small-en-v1.5.toml"),
+    ),
+    (
+        "e5-small-v2.toml",
+        include_str!("../../models/e5-small-v2.toml"),
+    ),
+    (
+        "nomic-embed-text-v1.5.toml",
+        include_str!("../../models/nomic-embed-text-v1.5.toml"),
+    ),
     (
         "gemma-3-1b.toml",
         include_str!("../../models/gemma-3-1b.toml"),
@@ -168,6 +188,15 @@ pub fn all() -> &'static [Known] {
         models.sort_by(|a: &Known, b: &Known| a.name.cmp(&b.name));
         models
     })
+}
+
+/// What is known of the vectors of the model that comes from there.
+pub(super) fn embedding_of(origin: &Origin) -> Option<EmbeddingCard> {
+    let Origin::HuggingFace { repo, file, .. } = origin else {
+        return None;
+    };
+    let from = |known: &&Known| known.source.repository == *repo && known.source.file == *file;
+    all().iter().find(from)?.embedding.clone()
 }
 
 /// One of them.

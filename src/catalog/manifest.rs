@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use nearfar_domain::embed::EmbeddingCard;
 use serde::{Deserialize, Serialize};
 
 use super::CatalogError;
@@ -30,6 +31,9 @@ pub struct Manifest {
     pub facts: FileFacts,
     /// SHA-256 of a `tokenizer.json` blob to be used in place of the file's own tokenizer.
     pub tokenizer: Option<String>,
+    /// For a model that makes vectors: what its file has no place for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub embedding: Option<EmbeddingCard>,
     /// Where it came from.
     pub origin: Origin,
     /// When it was added, in milliseconds since 1970.
@@ -110,6 +114,7 @@ impl Manifest {
             adopted: None,
             facts,
             tokenizer: None,
+            embedding: None,
             origin,
             added_ms: now_ms(),
             pinned_at_first_pull: false,

@@ -8,6 +8,7 @@
 //! Nothing here uses a network or runs a model.
 
 mod adopt;
+mod folder;
 mod incoming;
 mod inspect;
 pub mod known;
@@ -21,6 +22,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
+use nearfar_domain::embed::EmbeddingCard;
 use nearfar_domain::frames::ModelSource;
 use nearfar_domain::target::Capabilities;
 use serde::{Deserialize, Serialize};
@@ -52,6 +54,9 @@ pub struct LocalModel {
     pub file_bytes: u64,
     /// The file's SHA-256 in hexadecimal.
     pub sha256: String,
+    /// For a model that makes vectors: what its manifest says of them.
+    #[serde(default)]
+    pub embedding: Option<EmbeddingCard>,
 }
 
 /// Why a model could not be added, removed or read. The texts are for people

@@ -16,7 +16,7 @@ use nearfar_domain::target::Capabilities;
 use super::incoming::{self, Incoming, Progress, modified_ms, sync_folder};
 use super::inspect::{FileFacts, inspect};
 use super::manifest::{check_name, name_from};
-use super::{Adopted, CatalogError, EMBEDDED, LocalModel, Manifest, Origin};
+use super::{Adopted, CatalogError, EMBEDDED, LocalModel, Manifest, Origin, known};
 
 /// More installed models than this are not read.
 const MAX_MODELS: usize = 1_024;
@@ -50,7 +50,7 @@ pub struct NewModel {
 }
 
 /// The weights, checked and ready to be named.
-enum Arrived {
+pub(super) enum Arrived {
     Copy(Incoming),
     Moved(PathBuf),
     Linked(PathBuf, i64),
@@ -195,6 +195,7 @@ impl ModelStore {
             architecture: manifest.facts.architecture.clone(),
             file_bytes: manifest.bytes,
             sha256: manifest.sha256.clone(),
+            embedding: manifest.embedding.clone(),
         }
     }
 
@@ -211,9 +212,12 @@ impl ModelStore {
         let name = self.name_for(new)?;
         let file = std::path::absolute(&new.file).map_err(CatalogError::io(&new.file, "found"))?;
         let meta = std::fs::metadata(&file).map_err(CatalogError::io(&file, "read"))?;
+        if meta.is_dir() {
+            return self.add_folder(&file, name, new);
+        }
         if !meta.is_file() {
             return Err(CatalogError::Spec(format!(
-                "{} is not a file: give a GGUF file",
+                "{} is not a file: give a GGUF file, or a folder with config.json, model.safetensors and tokenizer.json",
                 file.display()
             )));
         }
@@ -249,6 +253,7 @@ impl ModelStore {
         };
         let mut manifest = Manifest::new(name, sha256, bytes, facts, new.origin.clone());
         manifest.pinned_at_first_pull = new.pinned;
+        manifest.embedding = known::embedding_of(&new.origin);
         let sidecar = new
             .tokenizer
             .as_ref()
@@ -344,7 +349,9 @@ impl ModelStore {
         let name = match &new.name {
             Some(name) => name.clone(),
             None => {
-                let stem = new.file.file_stem().unwrap_or_default();
+                let folder = new.file.is_dir();
+                let stem = if folder { Path::file_name } else { Path::file_stem };
+                let stem = stem(&new.file).unwrap_or_default();
                 name_from(&stem.to_string_lossy())
             }
         };
@@ -398,13 +405,13 @@ impl ModelStore {
     }
 
     /// A new file in the incoming folder, after what others left there was cleared away.
-    fn new_incoming(&self) -> Result<Incoming, CatalogError> {
+    pub(super) fn new_incoming(&self) -> Result<Incoming, CatalogError> {
         let _lock = self.lock()?;
         incoming::sweep(&self.incoming());
         Incoming::create(&self.incoming())
     }
 
-    fn make_visible(
+    pub(super) fn make_visible(
         &self,
         mut manifest: Manifest,
         arrived: Arrived,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nearfar_domain::events::{Event, Failure, FailureKind};
 use nearfar_domain::explain::Forecast;
-use nearfar_domain::frames::{EgressJob, EngineJob, ModelSource};
+use nearfar_domain::frames::{EgressJob, EngineJob};
 use nearfar_domain::ids::TargetId;
 use nearfar_domain::price::Price;
 use nearfar_domain::privacy::{Portable, Zone};
@@ -70,21 +70,23 @@ pub(super) async fn start(
     match plan {
         Plan::Confined { request, legs } => {
             let leg = legs.iter().nth(index).ok_or_else(no_leg)?;
-            let (model, source) = source_of(models, leg)?;
+            let model = model_of(models, leg)?;
             links
                 .engine
                 .run(patience, |job| {
-                    EngineJob::confined(job, model, source, request)
+                    EngineJob::confined(job, &model.name, model.source.clone(), request)
+                        .with_embedding(model.embedding.clone())
                 })
                 .await
         }
         Plan::Portable { request, legs } => match legs.iter().nth(index).ok_or_else(no_leg)? {
             Leg::Local(leg) => {
-                let (model, source) = source_of(models, leg)?;
+                let model = model_of(models, leg)?;
                 links
                     .engine
                     .run(patience, |job| {
-                        EngineJob::portable(job, model, source, request)
+                        EngineJob::portable(job, &model.name, model.source.clone(), request)
+                            .with_embedding(model.embedding.clone())
                     })
                     .await
             }
@@ -113,19 +115,15 @@ async fn start_remote(
         .await
 }
 
-fn source_of<'a>(
-    models: &'a [LocalModel],
-    leg: &LocalLeg,
-) -> Result<(&'a str, ModelSource), Failure> {
+fn model_of<'a>(models: &'a [LocalModel], leg: &LocalLeg) -> Result<&'a LocalModel, Failure> {
     let name = leg.target().model();
     let model = models.iter().find(|model| model.name == name);
-    let model = model.ok_or_else(|| {
+    model.ok_or_else(|| {
         Failure::new(
             FailureKind::ModelMissing,
             "The model was removed from this device while the request was under way.",
         )
-    })?;
-    Ok((&model.name, model.source.clone()))
+    })
 }
 
 fn no_leg() -> Failure {

@@ -10,7 +10,7 @@ use axum::routing::{get, post};
 
 use super::asked::asked;
 use super::body::Bodies;
-use super::openai::{models, request};
+use super::openai::{embeddings, models, request};
 use super::problem::Problem;
 use super::reply::{json, reply};
 use super::route::explanation_json;
@@ -29,6 +29,7 @@ pub(crate) fn routes() -> Router<Arc<Api>> {
     Router::new()
         .route("/v1/chat/completions", post(chat_completions))
         .route("/v1/completions", post(completions))
+        .route("/v1/embeddings", post(make_embeddings))
         .route("/v1/route", post(explain))
         .route("/v1/models", get(list_models))
         .route("/v1/models/{*id}", get(find_model))
@@ -60,6 +61,21 @@ async fn completions(State(api): State<Arc<Api>>, request: Request) -> Result<Re
         "openai.completions",
         &parts.headers,
         request::completion(&body)?,
+    )?;
+    drop(body);
+    answer(&api, asked, wish).await
+}
+
+async fn make_embeddings(
+    State(api): State<Arc<Api>>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    let body = api.bodies.read(&parts.headers, body).await?;
+    let (asked, wish) = asked(
+        "openai.embeddings",
+        &parts.headers,
+        embeddings::request(&body)?,
     )?;
     drop(body);
     answer(&api, asked, wish).await

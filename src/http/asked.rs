@@ -25,6 +25,9 @@ pub(crate) fn asked(
         Prompt::Text(prompt) => Form::Text {
             echo: request.echo.then(|| prompt.clone()),
         },
+        Prompt::Inputs(_) => Form::Vectors {
+            base64: request.base64,
+        },
     };
     let wish = Wish {
         form,

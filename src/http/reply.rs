@@ -19,7 +19,7 @@ use nearfar_domain::events::Event;
 use tokio::time::{Instant, Sleep};
 
 use super::openai::shape::{self, Head};
-use super::openai::{chat, text};
+use super::openai::{chat, embeddings, text};
 use super::problem::Problem;
 use crate::road::{Answer, EventStream};
 
@@ -36,6 +36,8 @@ pub(crate) enum Form {
     Chat,
     /// `/v1/completions`, with the prompt where the client wants it back.
     Text { echo: Option<String> },
+    /// `/v1/embeddings`: never a stream.
+    Vectors { base64: bool },
 }
 
 /// How the client wants its answer.
@@ -51,6 +53,7 @@ pub(crate) async fn reply(answer: Answer, wish: Wish) -> Response {
     let prefix = match wish.form {
         Form::Chat => "chatcmpl-",
         Form::Text { .. } => "cmpl-",
+        Form::Vectors { .. } => "embd-",
     };
     let head = Head::of(&answer, prefix);
     let named = [
@@ -69,6 +72,7 @@ pub(crate) async fn reply(answer: Answer, wish: Wish) -> Response {
                 let body = match &wish.form {
                     Form::Chat => chat::whole(&head, &whole),
                     Form::Text { echo } => text::whole(&head, &whole, echo.as_deref()),
+                    Form::Vectors { base64 } => embeddings::whole(&head, &whole, *base64),
                 };
                 json(StatusCode::OK, &body)
             }
@@ -97,7 +101,10 @@ pub(crate) fn json(status: StatusCode, body: &serde_json::Value) -> Response {
 /// `quiet` is the longest silence before a comment fills it.
 fn stream(events: EventStream, head: Head, wish: Wish, quiet: Duration) -> Response {
     let chunks = match wish.form {
-        Form::Chat => Chunks::Chat(chat::Chunks::new(head, wish.include_usage)),
+        // Vectors are not asked for as a stream.
+        Form::Chat | Form::Vectors { .. } => {
+            Chunks::Chat(chat::Chunks::new(head, wish.include_usage))
+        }
         Form::Text { echo } => Chunks::Text(text::Chunks::new(head, wish.include_usage, echo)),
     };
     let body = Sse {

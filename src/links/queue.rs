@@ -48,6 +48,9 @@ impl Piece for Event {
                     t.token.len() + t.bytes.len() + top + 80
                 })
                 .sum(),
+            // All of a request's vectors may come at once. What bounds them is
+            // the request's own number of inputs, so they weigh little here.
+            Event::Vectors(vectors) => vectors.len(),
             Event::Finished { .. } | Event::Failed(_) => 0,
         };
         content + size_of::<Event>()

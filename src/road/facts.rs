@@ -42,7 +42,11 @@ pub(super) fn says(privacy: &Privacy, asked: &Asked) -> Vec<Say> {
 
 /// The facts of a request. `expected` is how long answers for its feature are.
 pub(super) fn facts(asked: &Asked, id: DecisionId, model: ModelChoice, expected: u32) -> Facts {
-    let limit = asked.chat.params.max_tokens.unwrap_or(u32::MAX);
+    let limit = match asked.chat.prompt {
+        // Vectors are no tokens of an answer.
+        Prompt::Inputs(_) => 0,
+        _ => asked.chat.params.max_tokens.unwrap_or(u32::MAX),
+    };
     Facts {
         id,
         prompt_tokens: prompt_tokens(asked),
@@ -60,7 +64,7 @@ pub(super) fn facts(asked: &Asked, id: DecisionId, model: ModelChoice, expected:
 fn prompt_tokens(asked: &Asked) -> u32 {
     let text = (asked.chat.text_bytes() as f64 / BYTES_PER_TOKEN).ceil() as usize;
     let (turns, pictures) = match &asked.chat.prompt {
-        Prompt::Text(_) => (0, 0),
+        Prompt::Text(_) | Prompt::Inputs(_) => (0, 0),
         Prompt::Turns(turns) => {
             let parts = turns.iter().flat_map(|turn| &turn.content);
             let pictures = parts.filter(|part| matches!(part, Part::Image { .. }));

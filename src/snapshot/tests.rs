@@ -24,6 +24,7 @@ fn model(name: &str, architecture: &str, file_bytes: u64) -> LocalModel {
         architecture: architecture.into(),
         file_bytes,
         sha256: String::new(),
+        embedding: None,
     }
 }
 

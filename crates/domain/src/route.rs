@@ -284,11 +284,17 @@ fn exclude(state: &TargetState, ceiling: Zone, facts: &Facts) -> Option<Exclusio
     ) {
         return Some(Exclusion::RouteTag);
     }
+    let vectors = facts.needs.contains(&Ability::Embeddings);
+    if !vectors && !target.capabilities.chat {
+        return Some(Exclusion::Lacks(Ability::Chat));
+    }
     if let Some(ability) = facts.needs.iter().find(|need| !has(state, **need)) {
         return Some(Exclusion::Lacks(*ability));
     }
     let need = facts.prompt_tokens.saturating_add(facts.reserved_tokens);
-    if let Some(has) = target.capabilities.context_tokens.filter(|has| need > *has) {
+    // Each of many inputs has a context of its own; whoever reads them counts.
+    let fits = |has: &u32| vectors || need <= *has;
+    if let Some(has) = target.capabilities.context_tokens.filter(|has| !fits(has)) {
         return Some(Exclusion::ContextTooSmall { need, has });
     }
     if !matches!(state.health, Health::Up | Health::Starting) {

@@ -35,7 +35,7 @@ impl Chunks {
             self.chunk(out, role, Value::Null, None);
         }
         match event {
-            Event::Started { .. } => {}
+            Event::Started { .. } | Event::Vectors(_) => {}
             Event::Content(text) => self.content(out, &text),
             Event::Reasoning(text) => {
                 let delta = json!({"reasoning_content": text});

@@ -1,10 +1,11 @@
 //! OpenAI's dialect as clients speak it to us.
 //!
 //! [`request`] reads bodies, [`chat`] and [`text`] write the two kinds of
-//! answers, whole and as streams, [`models`] lists what can be asked for. What
+//! answers, whole and as streams, [`embeddings`] does both for vectors, [`models`] lists what can be asked for. What
 //! we speak to providers is egress's affair.
 
 pub(crate) mod chat;
+pub(crate) mod embeddings;
 mod fields;
 pub(crate) mod models;
 mod params;

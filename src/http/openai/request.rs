@@ -34,6 +34,8 @@ pub struct OpenaiRequest {
     pub include_usage: bool,
     /// Whether raw text is answered before the answer (`/v1/completions`).
     pub echo: bool,
+    /// Whether vectors are answered as base64 (`/v1/embeddings`).
+    pub base64: bool,
     /// The body object `nearfar`.
     pub tags: Option<Map<String, Value>>,
 }
@@ -63,8 +65,10 @@ impl OpenaiRequest {
         if chat.params.logprobs.is_some() {
             needs.push(Ability::Logprobs);
         }
-        if matches!(chat.prompt, Prompt::Text(_)) {
-            needs.push(Ability::RawText);
+        match chat.prompt {
+            Prompt::Turns(_) => {}
+            Prompt::Text(_) => needs.push(Ability::RawText),
+            Prompt::Inputs(_) => needs.push(Ability::Embeddings),
         }
         needs
     }
@@ -228,11 +232,12 @@ fn finish(
         stream,
         include_usage,
         echo,
+        base64: false,
         tags,
     })
 }
 
-fn model(fields: &mut Fields) -> Result<String, Problem> {
+pub(super) fn model(fields: &mut Fields) -> Result<String, Problem> {
     let model = fields.string("model")?.unwrap_or_else(|| "auto".to_owned());
     if model.is_empty() || model.len() > MAX_MODEL_BYTES || model.chars().any(char::is_control) {
         return Err(Problem::field(
@@ -246,7 +251,7 @@ fn model(fields: &mut Fields) -> Result<String, Problem> {
     Ok(model)
 }
 
-fn json(body: &[u8]) -> Result<Value, Problem> {
+pub(super) fn json(body: &[u8]) -> Result<Value, Problem> {
     let text = std::str::from_utf8(body).map_err(|error| {
         Problem::bad_request(
             "invalid_utf8",

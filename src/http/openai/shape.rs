@@ -100,6 +100,7 @@ pub(crate) struct Collected {
     pub(crate) reasoning: String,
     pub(crate) tool_calls: Vec<ToolCallDelta>,
     pub(crate) logprobs: Vec<TokenLogprob>,
+    pub(crate) vectors: Vec<Vec<f32>>,
     pub(crate) reason: Option<FinishReason>,
     pub(crate) usage: Usage,
 }
@@ -125,6 +126,7 @@ pub(crate) async fn collect(mut events: EventStream) -> Result<Collected, Failur
             Event::Reasoning(text) => whole.reasoning.push_str(&text),
             Event::ToolCall(delta) => add_call(&mut whole.tool_calls, delta),
             Event::Logprobs(tokens) => whole.logprobs.extend(tokens),
+            Event::Vectors(vectors) => whole.vectors.extend(vectors),
             Event::Finished { reason, usage } => {
                 whole.reason = Some(reason);
                 whole.usage = usage;
@@ -163,6 +165,7 @@ fn size(event: &Event) -> usize {
                 delta.arguments.len() + text(&delta.id) + text(&delta.name)
             }
             Event::Logprobs(tokens) => tokens.iter().map(|t| 96 * (1 + t.top.len())).sum(),
+            Event::Vectors(vectors) => vectors.iter().map(|v| 4 * v.len()).sum(),
             Event::Started { .. } | Event::Finished { .. } | Event::Failed(_) => 0,
         }
 }

@@ -42,7 +42,10 @@ impl Chunks {
             Event::Finished { reason, usage } => self.finish(out, reason, &usage),
             Event::Failed(failure) => push_data(out, &Problem::failed(&failure).openai_body()),
             // Raw text has no turns, so it has neither reasoning nor calls.
-            Event::Started { .. } | Event::Reasoning(_) | Event::ToolCall(_) => {}
+            Event::Started { .. }
+            | Event::Reasoning(_)
+            | Event::ToolCall(_)
+            | Event::Vectors(_) => {}
         }
     }
 

@@ -319,6 +319,7 @@ fn model() -> LocalModel {
         architecture: "qwen3".into(),
         file_bytes: 8_000_000,
         sha256: String::new(),
+        embedding: None,
     }
 }
 

@@ -154,6 +154,11 @@ impl WireChat {
         }
     }
 
+    /// Whether it asks for vectors and not for words.
+    pub fn asks_for_vectors(&self) -> bool {
+        matches!(self.prompt, WirePrompt::Inputs { .. })
+    }
+
     /// The request again, in the process that answers it.
     pub fn into_chat(self) -> Chat {
         Chat {

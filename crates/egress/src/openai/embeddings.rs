@@ -111,6 +111,7 @@ impl Embeddings {
             reason: FinishReason::Stop,
             usage: Usage {
                 prompt,
+                // Not None: the price of no tokens is known.
                 completion: prompt.map(|_| 0),
                 ..Usage::default()
             },

@@ -13,6 +13,7 @@ use super::answers::{Answers, Before, Ended};
 use super::guard::{THREADS, survive};
 use super::link::{Input, Link, LinkId};
 use super::models::{Load, Models};
+use super::vectors::Vectors;
 use super::queue::{JobKey, MAX_RUNNING, MAX_WAITING, Queue, Waiting};
 use crate::generate::{Generation, Prepared};
 
@@ -27,7 +28,9 @@ pub(super) struct Compute {
     links: BTreeMap<LinkId, Link>,
     next_link: LinkId,
     more_links: bool,
-    models: Models,
+    pub(super) models: Models,
+    /// Requests for vectors have a queue and a thread of their own.
+    pub(super) vectors: Vectors,
     queue: Queue,
     answers: Answers,
     told: EngineState,
@@ -38,6 +41,7 @@ impl Compute {
     pub(super) fn new(sender: SyncSender<Input>, inputs: Receiver<Input>) -> Self {
         Self {
             models: Models::new(sender.clone()),
+            vectors: Vectors::new(sender.clone()),
             sender,
             inputs,
             links: BTreeMap::new(),
@@ -93,6 +97,7 @@ impl Compute {
             Input::Frame(link, frame) => self.frame(link, frame),
             Input::Loaded(load) => self.loaded(*load),
             Input::Prepared(key, result, took) => self.prepared(key, result, took),
+            Input::Vectors(key, stage) => self.vectors_came(key, stage),
         }
     }
 
@@ -115,15 +120,17 @@ impl Compute {
         for key in self.answers.of_link(link) {
             self.answers.remove(key);
         }
+        self.vectors.close(link);
         self.models.drop_leaving();
     }
 
     fn frame(&mut self, link: LinkId, frame: ToEngine) {
         match frame {
+            ToEngine::Run(job) if job.chat.asks_for_vectors() => self.want_vectors(link, *job),
             ToEngine::Run(job) => self.enqueue(Waiting::new(link, *job)),
             ToEngine::Cancel(job) => self.cancel((link, job)),
             ToEngine::Load { model, source } => {
-                if self.models.get(&model, &source).is_some() {
+                if self.models.held(&model, &source).is_some() {
                     self.tell_loaded(link, &model);
                 } else if let Err(failure) = self.want(&model, &source) {
                     self.load_failed(&model, &source, &failure);
@@ -162,6 +169,9 @@ impl Compute {
     }
 
     fn cancel(&mut self, key: JobKey) {
+        if self.vectors.has(key) {
+            return self.cancel_vectors(key);
+        }
         let timings = if let Some(index) = self.queue.jobs.iter().position(|job| job.key == key) {
             self.queue
                 .jobs
@@ -203,7 +213,7 @@ impl Compute {
         }
     }
 
-    fn want(&mut self, model: &str, source: &ModelSource) -> Result<(), Failure> {
+    pub(super) fn want(&mut self, model: &str, source: &ModelSource) -> Result<(), Failure> {
         if self.models.is_coming(model, source) {
             return Ok(());
         }
@@ -272,6 +282,7 @@ impl Compute {
                 job.load = took.min(now.saturating_duration_since(job.received));
             }
         }
+        self.vectors.loaded(&name, &source, took);
         match result {
             Ok(loaded) => {
                 tracing::info!(
@@ -289,10 +300,11 @@ impl Compute {
         for (name, source, failure) in failed {
             self.load_failed(&name, &source, &failure);
         }
+        self.start_vectors();
     }
 
     /// Fails every job that waits for a model which cannot be had.
-    fn load_failed(&mut self, model: &str, source: &ModelSource, failure: &Failure) {
+    pub(super) fn load_failed(&mut self, model: &str, source: &ModelSource, failure: &Failure) {
         tracing::warn!(
             model,
             kind = failure.kind.as_str(),
@@ -309,6 +321,9 @@ impl Compute {
             } else {
                 index += 1;
             }
+        }
+        for (key, before) in self.vectors.drop_waiting(model, source) {
+            self.fail(key, failure.clone(), before.timings());
         }
         self.send_all(&FromEngine::Loaded {
             model: model.to_owned(),
@@ -363,11 +378,11 @@ impl Compute {
         true
     }
 
-    fn event(&mut self, (link, job): JobKey, event: Event) {
+    pub(super) fn event(&mut self, (link, job): JobKey, event: Event) {
         self.send(link, &FromEngine::Event { job, event });
     }
 
-    fn fail(&mut self, key: JobKey, failure: Failure, timings: Timings) {
+    pub(super) fn fail(&mut self, key: JobKey, failure: Failure, timings: Timings) {
         self.event(key, Event::Failed(failure));
         self.send(
             key.0,
@@ -378,7 +393,7 @@ impl Compute {
         );
     }
 
-    fn send(&mut self, link: LinkId, frame: &FromEngine) {
+    pub(super) fn send(&mut self, link: LinkId, frame: &FromEngine) {
         if let Some(link) = self.links.get_mut(&link) {
             link.send(frame);
         }
@@ -393,8 +408,8 @@ impl Compute {
     fn state(&self) -> EngineState {
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         EngineState {
-            queued: count(self.queue.jobs.len()),
-            running: count(self.answers.len()),
+            queued: count(self.queue.jobs.len() + self.vectors.waiting()),
+            running: count(self.answers.len() + self.vectors.running()),
             wait_ms: self.queue.wait(self.answers.len()).as_secs_f64() * 1000.0,
             models: self.models.list(),
         }

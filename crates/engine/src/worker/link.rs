@@ -14,6 +14,7 @@ use nearfar_domain::frames::{FromEngine, Reader, ToEngine, VERSION, encode};
 
 use super::guard::THREADS;
 use super::models::Load;
+use super::vectors::Stage;
 use super::queue::JobKey;
 use crate::generate::Prepared;
 
@@ -40,6 +41,8 @@ pub(super) enum Input {
     Loaded(Box<Load>),
     /// A job's prompt is ready, or refused. The time is what it took.
     Prepared(JobKey, Result<Box<Prepared>, Failure>, Duration),
+    /// What the thread that makes vectors has to say of its job.
+    Vectors(JobKey, Stage),
 }
 
 /// The compute thread's end of a link.

@@ -14,6 +14,7 @@ mod memory;
 mod models;
 mod queue;
 mod threads;
+mod vectors;
 
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, sync_channel};

@@ -13,6 +13,7 @@ use nearfar_domain::frames::{LoadedModel, ModelSource};
 use super::guard::{THREADS, survive};
 use super::link::Input;
 use super::memory;
+use crate::embed::{Embedder, is_embedding_model};
 use crate::generate::ReadyModel;
 use crate::gguf::{Gguf, LoadError};
 
@@ -20,7 +21,7 @@ use crate::gguf::{Gguf, LoadError};
 pub(super) struct Load {
     pub(super) name: String,
     pub(super) source: ModelSource,
-    pub(super) result: Result<ReadyModel, Failure>,
+    pub(super) result: Result<Held, Failure>,
     pub(super) took: Duration,
 }
 
@@ -36,10 +37,19 @@ pub(super) struct Models {
     loading: bool,
 }
 
+/// A model in memory, of either kind.
+#[derive(Clone)]
+pub(super) enum Held {
+    /// Answers in words.
+    Words(Arc<ReadyModel>),
+    /// Makes vectors.
+    Vectors(Arc<Embedder>),
+}
+
 struct Resident {
     name: String,
     source: ModelSource,
-    ready: Arc<ReadyModel>,
+    held: Held,
     load_ms: f64,
     used: Instant,
     /// To be dropped once no job uses it.
@@ -48,7 +58,10 @@ struct Resident {
 
 impl Resident {
     fn in_use(&self) -> bool {
-        Arc::strong_count(&self.ready) > 1
+        match &self.held {
+            Held::Words(ready) => Arc::strong_count(ready) > 1,
+            Held::Vectors(embedder) => Arc::strong_count(embedder) > 1,
+        }
     }
 }
 
@@ -62,15 +75,23 @@ impl Models {
         }
     }
 
-    /// The model, if it is in memory.
+    /// The model, if it is in memory and answers in words.
     pub(super) fn get(&mut self, name: &str, source: &ModelSource) -> Option<Arc<ReadyModel>> {
+        match self.held(name, source)? {
+            Held::Words(ready) => Some(ready),
+            Held::Vectors(_) => None,
+        }
+    }
+
+    /// The model, if it is in memory.
+    pub(super) fn held(&mut self, name: &str, source: &ModelSource) -> Option<Held> {
         let resident = self
             .memory
             .iter_mut()
             .find(|r| r.name == name && r.source == *source)?;
         resident.used = Instant::now();
         resident.leaving = false;
-        Some(Arc::clone(&resident.ready))
+        Some(resident.held.clone())
     }
 
     /// Whether it is being loaded or waits for that.
@@ -81,8 +102,18 @@ impl Models {
     /// Begins to load a model that is not here and not coming.
     ///
     /// # Errors
-    /// There is no room for it, or no thread to load it on.
+    /// There is no room for it, or no thread to load it on; or it is here, and
+    /// not of the kind that was asked for.
     pub(super) fn want(&mut self, name: &str, source: &ModelSource) -> Result<(), Failure> {
+        if self.held(name, source).is_some() {
+            return Err(Failure {
+                field: Some("model".to_owned()),
+                ..Failure::new(
+                    FailureKind::BadRequest,
+                    "this model makes vectors and does not answer in words; name another one",
+                )
+            });
+        }
         self.wanted.push((name.to_owned(), source.clone()));
         if self.loading {
             Ok(())
@@ -161,11 +192,11 @@ impl Models {
         self.loading = false;
         self.wanted
             .retain(|(name, source)| *name != load.name || *source != load.source);
-        let result = load.result.map(|ready| {
+        let result = load.result.map(|held| {
             let resident = Resident {
                 name: load.name,
                 source: load.source,
-                ready: Arc::new(ready),
+                held,
                 load_ms: load.took.as_secs_f64() * 1000.0,
                 used: Instant::now(),
                 leaving: false,
@@ -205,24 +236,45 @@ impl Models {
 }
 
 fn describe(resident: &Resident) -> LoadedModel {
-    let model = resident.ready.model();
+    let (architecture, memory_bytes, context, tools) = match &resident.held {
+        Held::Words(ready) => (
+            ready.model().architecture(),
+            ready.memory_bytes(),
+            ready.model().context_tokens(),
+            ready.offers_tools(),
+        ),
+        Held::Vectors(embedder) => (
+            embedder.architecture(),
+            embedder.memory_bytes(),
+            embedder.context_tokens(),
+            false,
+        ),
+    };
     LoadedModel {
         name: resident.name.clone(),
-        architecture: model.architecture().to_owned(),
-        memory_bytes: resident.ready.memory_bytes(),
-        context_tokens: u32::try_from(model.context_tokens()).unwrap_or(u32::MAX),
-        tools: resident.ready.offers_tools(),
+        architecture: architecture.to_owned(),
+        memory_bytes,
+        context_tokens: u32::try_from(context).unwrap_or(u32::MAX),
+        tools,
         load_ms: resident.load_ms,
     }
 }
 
-fn load(name: &str, source: &ModelSource) -> Result<ReadyModel, Failure> {
+fn load(name: &str, source: &ModelSource) -> Result<Held, Failure> {
+    let words = |ready| Held::Words(Arc::new(ready));
     let loaded = match source {
         ModelSource::Embedded => crate::embedded()
             .and_then(|gguf| ReadyModel::load(name, &gguf, None))
-            .map(ReadyModel::greedy_by_default),
-        ModelSource::File { path, tokenizer } => Gguf::open(Path::new(path))
-            .and_then(|gguf| ReadyModel::load(name, &gguf, tokenizer.as_deref().map(Path::new))),
+            .map(|ready| words(ready.greedy_by_default())),
+        ModelSource::File { path, tokenizer } => Gguf::open(Path::new(path)).and_then(|gguf| {
+            let tokenizer = tokenizer.as_deref().map(Path::new);
+            if is_embedding_model(&gguf) {
+                let embedder = Embedder::load(name, &gguf, tokenizer)?;
+                Ok(Held::Vectors(Arc::new(embedder)))
+            } else {
+                ReadyModel::load(name, &gguf, tokenizer).map(words)
+            }
+        }),
     };
     loaded.map_err(|error| {
         let kind = match &error {
