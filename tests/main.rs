@@ -3,6 +3,7 @@
 
 mod cli;
 mod egress_link;
+mod embeddings;
 mod faults;
 mod model_verbs;
 mod sandbox;

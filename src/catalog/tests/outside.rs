@@ -260,7 +260,14 @@ fn every_known_model_is_whole() {
             model.why_not.is_none(),
             "{name}: says why not, or runs"
         );
-        let engine = ["llama", "qwen2", "qwen3", "gemma3", "phi3"];
+        let engine = match model.capabilities.embeddings {
+            true => &["bert", "nomic-bert"][..],
+            false => &["llama", "qwen2", "qwen3", "gemma3", "phi3"],
+        };
+        assert!(
+            model.embedding.is_none() || model.capabilities.embeddings,
+            "{name}"
+        );
         assert!(
             !model.runs || engine.contains(&model.architecture.as_str()),
             "{name}"
@@ -275,10 +282,11 @@ fn every_known_model_is_whole() {
         );
         assert!(!model.licence.is_empty() && !model.maker.is_empty() && !model.title.is_empty());
         assert!(
-            (100_000_000..10_000_000_000).contains(&model.parameters),
+            (20_000_000..10_000_000_000).contains(&model.parameters),
             "{name}"
         );
-        assert!(model.context_tokens >= 4_096, "{name}");
+        let least = if model.capabilities.chat { 4_096 } else { 512 };
+        assert!(model.context_tokens >= least, "{name}");
         if let Some(bytes) = model.source.bytes {
             assert!(u64::from(model.memory.estimate_mib) << 20 > bytes, "{name}");
         }

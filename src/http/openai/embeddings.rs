@@ -108,7 +108,9 @@ fn items(value: Value) -> Result<Vec<Input>, Problem> {
         }
     });
     let inputs = inputs.collect::<Result<Vec<_>, _>>()?;
-    let texts = inputs.iter().filter(|input| matches!(input, Input::Text(_)));
+    let texts = inputs
+        .iter()
+        .filter(|input| matches!(input, Input::Text(_)));
     match texts.count() {
         0 => Ok(inputs),
         texts if texts == inputs.len() => Ok(inputs),
@@ -169,8 +171,7 @@ fn number(x: f32) -> Value {
 
 /// Little-endian floats in base64 (RFC 4648), as OpenAI packs them.
 fn as_base64(vector: &[f32]) -> String {
-    const ALPHABET: &[u8; 64] =
-        b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let bytes: Vec<u8> = vector.iter().flat_map(|x| x.to_le_bytes()).collect();
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for chunk in bytes.chunks(3) {

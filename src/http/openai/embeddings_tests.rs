@@ -67,7 +67,10 @@ fn what_is_wrong_is_named_with_the_mend() {
         (json!({"input": [1, -1]}), "input"),
         (json!({"input": [1, 5_000_000_000_u64]}), "input"),
         (json!({"input": vec!["a"; MAX_INPUTS + 1]}), "input"),
-        (json!({"input": "a", "encoding_format": "int8"}), "encoding_format"),
+        (
+            json!({"input": "a", "encoding_format": "int8"}),
+            "encoding_format",
+        ),
         (json!({"input": "a", "dimensions": 0}), "dimensions"),
         (json!({"input": "a", "input_type": "poem"}), "input_type"),
     ] {

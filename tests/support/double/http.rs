@@ -323,6 +323,7 @@ fn reply(state: &State, request: &Seen, behaviour: &Behaviour) -> Reply {
     match (request.method.as_str(), request.path.as_str()) {
         ("POST", "/v1/chat/completions") => openai::chat(&body, &answer),
         ("POST", "/v1/completions") => openai::completion(&body, &answer),
+        ("POST", "/v1/embeddings") => openai::embeddings(&body),
         ("POST", "/v1/messages") => anthropic::messages(&body, &answer),
         ("GET", "/v1/models") => openai::models(),
         ("GET" | "HEAD", path) if path.contains("/resolve/") || path.starts_with("/cdn/") => {

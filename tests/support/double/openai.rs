@@ -207,6 +207,22 @@ pub fn completion(request: &Value, answer: &Answer) -> Reply {
     Reply::events(Body::Events(events))
 }
 
+/// `/v1/embeddings`: each vector begins with its text's length. The last one
+/// comes first, as the index allows.
+pub fn embeddings(request: &Value) -> Reply {
+    let texts = request["input"].as_array().cloned().unwrap_or_default();
+    let vector = |(index, text): (usize, &Value)| {
+        let length = text.as_str().unwrap_or_default().len();
+        json!({"object": "embedding", "index": index, "embedding": [length, 0.5]})
+    };
+    let data: Vec<Value> = texts.iter().enumerate().rev().map(vector).collect();
+    let tokens = texts.len();
+    Reply::json(json!({
+        "object": "list", "data": data, "model": request["model"],
+        "usage": {"prompt_tokens": tokens, "total_tokens": tokens}
+    }))
+}
+
 /// An error body for a status.
 pub fn error(status: u16) -> String {
     let (message, class, code) = match status {

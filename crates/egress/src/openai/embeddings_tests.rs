@@ -58,8 +58,11 @@ fn vectors_come_in_the_order_of_the_inputs() {
         {"object": "embedding", "index": 0, "embedding": [0.25, -1]},
     ], "usage": {"prompt_tokens": 7, "total_tokens": 7}});
     let events = read(&body, 2).unwrap();
-    let [Event::Started { model }, Event::Vectors(vectors), Event::Finished { usage, .. }] =
-        events.as_slice()
+    let [
+        Event::Started { model },
+        Event::Vectors(vectors),
+        Event::Finished { usage, .. },
+    ] = events.as_slice()
     else {
         panic!("{events:?}")
     };

@@ -99,7 +99,10 @@ impl Shape {
     fn tensors(&self, gguf: &Gguf) -> Vec<(String, Vec<usize>)> {
         let (hidden, ffn) = (self.hidden, self.ffn);
         let mut all = vec![
-            ("token_embd.weight".to_owned(), vec![self.vocabulary, hidden]),
+            (
+                "token_embd.weight".to_owned(),
+                vec![self.vocabulary, hidden],
+            ),
             ("token_embd_norm.weight".to_owned(), vec![hidden]),
             ("token_embd_norm.bias".to_owned(), vec![hidden]),
         ];
@@ -113,7 +116,10 @@ impl Shape {
             all.push(("token_types.weight".to_owned(), shape));
         }
         if self.rope.is_none() {
-            all.push(("position_embd.weight".to_owned(), vec![self.context, hidden]));
+            all.push((
+                "position_embd.weight".to_owned(),
+                vec![self.context, hidden],
+            ));
         }
         for layer in 0..self.layers {
             let mut add = |name: &str, shape: Vec<usize>| {

@@ -40,9 +40,7 @@ pub fn convert_folder(folder: &Path) -> Result<Converted, LoadError> {
     // What XLM-RoBERTa's positions begin with; they are never used.
     let skipped = match kind {
         "bert" => 0,
-        "xlm-roberta" | "roberta" => {
-            config["pad_token_id"].as_u64().unwrap_or(1) as usize + 1
-        }
+        "xlm-roberta" | "roberta" => config["pad_token_id"].as_u64().unwrap_or(1) as usize + 1,
         other => {
             return Err(unsupported(format!(
                 "config.json describes a '{other}' model; bert and xlm-roberta can be taken from \
@@ -117,17 +115,18 @@ fn vocabulary(file: &mut GgufWriter, tokenizer: &str) -> Result<(), LoadError> {
     let tokenizer: Json = serde_json::from_str(tokenizer)
         .map_err(|error| LoadError::damaged(format!("tokenizer.json: {error}")))?;
     let model = &tokenizer["model"];
-    let Some(vocabulary) = model["vocab"]
-        .as_object()
-        .filter(|_| model["type"].as_str().is_none_or(|kind| kind == "WordPiece"))
-    else {
+    let Some(vocabulary) = model["vocab"].as_object().filter(|_| {
+        model["type"]
+            .as_str()
+            .is_none_or(|kind| kind == "WordPiece")
+    }) else {
         return Ok(());
     };
     let mut tokens = vec![String::new(); vocabulary.len()];
     for (token, id) in vocabulary {
         let slot = id.as_u64().and_then(|id| tokens.get_mut(id as usize));
-        let slot = slot
-            .ok_or_else(|| LoadError::damaged("tokenizer.json numbers its tokens with gaps"))?;
+        let slot =
+            slot.ok_or_else(|| LoadError::damaged("tokenizer.json numbers its tokens with gaps"))?;
         *slot = match token.strip_prefix("##") {
             Some(rest) => rest.to_owned(),
             None if token.starts_with('[') && token.ends_with(']') => token.clone(),

@@ -276,3 +276,5 @@ fn wrong(field: &str, message: &str) -> Failure {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use tests::tiny_encoder;

@@ -13,7 +13,15 @@ const HIDDEN: usize = 8;
 const FFN: usize = 16;
 const CONTEXT: usize = 600;
 const TOKENS: [&str; 10] = [
-    "[PAD]", "[UNK]", "[CLS]", "[SEP]", "\u{2581}one", "\u{2581}two", "s", "\u{2581}.", "\u{2581}a",
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "\u{2581}one",
+    "\u{2581}two",
+    "s",
+    "\u{2581}.",
+    "\u{2581}a",
     "\u{2581}b",
 ];
 
@@ -44,7 +52,12 @@ fn file(architecture: &str) -> GgufWriter {
             Value::Texts(TOKENS.map(str::to_owned).to_vec()),
         );
     let mut add = |name: &str, shape: &[usize]| {
-        file.tensor(name, shape, TensorType::F32, numbers(shape.iter().product()));
+        file.tensor(
+            name,
+            shape,
+            TensorType::F32,
+            numbers(shape.iter().product()),
+        );
     };
     let nomic = architecture == "nomic-bert";
     add("token_embd.weight", &[TOKENS.len(), HIDDEN]);
@@ -77,6 +90,13 @@ fn file(architecture: &str) -> GgufWriter {
         }
     }
     file
+}
+
+/// A tiny encoder's file, for tests elsewhere.
+pub(crate) fn tiny_encoder() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    file("bert").write(&mut bytes).unwrap();
+    bytes
 }
 
 fn open(file: &GgufWriter) -> Gguf {

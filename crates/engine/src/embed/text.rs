@@ -64,8 +64,7 @@ impl Reader {
     }
 
     fn library(json: &[u8], what: &str) -> Result<Self, LoadError> {
-        let unusable =
-            |error| LoadError::Unsupported(format!("{what} cannot be used: {error}"));
+        let unusable = |error| LoadError::Unsupported(format!("{what} cannot be used: {error}"));
         let mut tokenizer = tokenizers::Tokenizer::from_bytes(json).map_err(unusable)?;
         // Files carry the settings of the run that saved them. A text is never
         // cut short unseen, and nothing is padded.

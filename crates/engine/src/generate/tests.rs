@@ -42,7 +42,9 @@ fn answer(ready: &Arc<ReadyModel>, chat: &Chat, partial: &str) -> Result<Told, F
             Event::ToolCall(call) => told.calls.push(call),
             Event::Logprobs(tokens) => told.logprobs.extend(tokens),
             Event::Finished { reason, usage } => (told.reason, told.usage) = (reason, usage),
-            Event::Started { .. } | Event::Failed(_) | Event::Vectors(_) => panic!("not a generation's event"),
+            Event::Started { .. } | Event::Failed(_) | Event::Vectors(_) => {
+                panic!("not a generation's event")
+            }
         }
     }
     Ok(told)

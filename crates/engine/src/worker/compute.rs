@@ -13,8 +13,8 @@ use super::answers::{Answers, Before, Ended};
 use super::guard::{THREADS, survive};
 use super::link::{Input, Link, LinkId};
 use super::models::{Load, Models};
-use super::vectors::Vectors;
 use super::queue::{JobKey, MAX_RUNNING, MAX_WAITING, Queue, Waiting};
+use super::vectors::Vectors;
 use crate::generate::{Generation, Prepared};
 
 /// While busy, the state is told at least this often.

@@ -14,8 +14,8 @@ use nearfar_domain::frames::{FromEngine, Reader, ToEngine, VERSION, encode};
 
 use super::guard::THREADS;
 use super::models::Load;
-use super::vectors::Stage;
 use super::queue::JobKey;
+use super::vectors::Stage;
 use crate::generate::Prepared;
 
 /// Names a link for the life of the process.

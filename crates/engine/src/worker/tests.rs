@@ -9,6 +9,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
 use nearfar_domain::chat::{Chat, Params};
+use nearfar_domain::embed::{Input, Inputs};
 use nearfar_domain::events::{Event, FailureKind, FinishReason};
 use nearfar_domain::frames::{
     EngineJob, EngineState, FromEngine, ModelSource, Reader, Timings, ToEngine, VERSION, encode,
@@ -17,6 +18,7 @@ use nearfar_domain::ids::JobId;
 use nearfar_domain::privacy::{Classified, Say, Source, Zone, classify};
 
 use super::*;
+use crate::embed::tiny_encoder as encoder;
 use crate::tiny::{ask, chain, random};
 
 /// Far more than anything here takes; a test that waits so long has failed.
@@ -495,5 +497,75 @@ fn garbage_closes_its_link_alone() {
     gate.run(1, &source, ask("hi"));
     assert_eq!(gate.whole(1).text(), "ok");
     drop((bad, gate));
+    engine.stop();
+}
+
+/// A request for the vectors of as many inputs.
+fn vectors_of(count: usize) -> Chat {
+    Chat::inputs(Inputs {
+        items: vec![Input::Tokens(vec![4; 100]); count],
+        dimensions: None,
+        purpose: None,
+    })
+}
+
+fn made(whole: &Whole) -> usize {
+    let count = |event: &Event| match event {
+        Event::Vectors(vectors) => vectors.len(),
+        _ => 0,
+    };
+    whole.events.iter().map(count).sum()
+}
+
+#[test]
+fn vectors_are_made_beside_an_answer_in_words() {
+    let engine = Engine::start();
+    let words = engine.model("endless", &endless());
+    let source = engine.model("encoder", &encoder());
+    let mut gate = engine.link();
+    gate.run(1, &words, ask("hi"));
+    gate.wait_for_content(1);
+    gate.run(2, &source, vectors_of(12));
+    let whole = gate.whole(2);
+    assert_eq!(made(&whole), 12);
+    assert!(matches!(whole.events[0], Event::Started { .. }));
+    let Some(Event::Finished { usage, .. }) = whole.events.last() else {
+        panic!("{:?}", whole.events)
+    };
+    assert_eq!(usage.prompt, Some(1_200));
+    assert_eq!(whole.timings.prefill_tokens, 1_200);
+    gate.send(&ToEngine::Cancel(JobId(1)));
+    gate.run(3, &source, vectors_of(1));
+    assert_eq!(made(&gate.whole(3)), 1);
+    // The wrong kind of model is said to be one.
+    gate.run(4, &words, vectors_of(1));
+    assert_eq!(gate.whole(4).failure(), FailureKind::BadRequest);
+    gate.run(5, &source, ask("hi"));
+    assert_eq!(gate.whole(5).failure(), FailureKind::BadRequest);
+}
+
+#[test]
+fn requests_for_vectors_can_be_cancelled_anywhere_and_lose_no_place() {
+    let engine = Engine::start();
+    let source = engine.model("encoder", &encoder());
+    let mut gate = engine.link();
+    for round in 0..6 {
+        let job = 10 * round;
+        gate.run(job, &source, vectors_of(400));
+        gate.run(job + 1, &source, vectors_of(1));
+        // One that runs or waits for its model, and one that waits.
+        gate.send(&ToEngine::Cancel(JobId(job + 1)));
+        gate.send(&ToEngine::Cancel(JobId(job)));
+        assert_eq!(gate.whole(job + 1).failure(), FailureKind::Cancelled);
+        gate.run(job + 2, &source, vectors_of(2));
+        assert_eq!(made(&gate.whole(job + 2)), 2);
+    }
+    // A gate that dies leaves the place to the next one.
+    gate.run(100, &source, vectors_of(2_000));
+    drop(gate);
+    let mut gate = engine.link();
+    gate.run(1, &source, vectors_of(3));
+    assert_eq!(made(&gate.whole(1)), 3);
+    drop(gate);
     engine.stop();
 }
