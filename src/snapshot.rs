@@ -169,7 +169,7 @@ impl Sources<'_> {
             .iter()
             .map(|model| self.local_state(model, auto(model)))
             .collect();
-        states.sort_by_key(|state| !state.target.auto);
+        states.sort_by_key(|state| (!state.target.auto, !state.target.capabilities.chat));
         states
     }
 

@@ -29,6 +29,13 @@ impl ModelStore {
                 folder.display()
             )));
         }
+        if !folder.join("config.json").exists() {
+            return Err(CatalogError::Spec(format!(
+                "{} is a folder without a config.json: give a GGUF file, or a folder with \
+                 config.json, model.safetensors and tokenizer.json",
+                folder.display()
+            )));
+        }
         let unusable = |reason: String| CatalogError::Unusable {
             path: folder.to_owned(),
             reason,

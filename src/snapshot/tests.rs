@@ -19,6 +19,8 @@ fn model(name: &str, architecture: &str, file_bytes: u64) -> LocalModel {
         },
         capabilities: Capabilities {
             context_tokens: Some(1024),
+            chat: architecture != "bert",
+            embeddings: architecture == "bert",
             ..dialect_can(Dialect::Openai)
         },
         architecture: architecture.into(),
@@ -108,6 +110,7 @@ fn near_targets_come_first_and_the_local_choice_before_all() {
         names(&snapshot),
         [
             "local/qwen",
+            "local/minilm",
             "local/concierge",
             "local/huge",
             "lan/c",
@@ -116,7 +119,13 @@ fn near_targets_come_first_and_the_local_choice_before_all() {
         ]
     );
     let auto: Vec<bool> = snapshot.targets.iter().map(|s| s.target.auto).collect();
-    assert_eq!(auto, [true, false, false, true, true, false]);
+    assert_eq!(auto, [true, true, false, false, true, true, false]);
+    // With two that make vectors, none is taken unasked.
+    let mut world = world;
+    world.models.push(model("bge", "bert", 100_000_000));
+    let snapshot = world.sources().snapshot(None);
+    assert!(!state(&snapshot, "local/minilm").target.auto);
+    assert!(!state(&snapshot, "local/bge").target.auto);
 }
 
 #[test]
