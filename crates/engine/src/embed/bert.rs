@@ -8,6 +8,8 @@
 //!
 //! Layout of the tensors: llama.cpp's `convert_hf_to_gguf.py`.
 
+use std::borrow::Cow;
+
 use candle_core::quantized::{QStorage, QTensor};
 use candle_core::{DType, Device, Tensor};
 
@@ -263,7 +265,8 @@ impl Loader<'_> {
             .tensor_info(name)
             .ok_or_else(|| LoadError::tensor(name, "is missing"))?;
         let dtype = info.dtype.candle().ok_or_else(|| unsupported_type(info))?;
-        let data = self.gguf.tensor_data(info)?;
+        let mut buffer = Vec::new();
+        let data = Cow::Borrowed(self.gguf.read_tensor(info, &mut buffer)?);
         let storage = QStorage::from_data(data, &Device::Cpu, dtype)?;
         let tensor = QTensor::new(storage, info.shape.as_slice())?;
         Ok(tensor.dequantize(&Device::Cpu)?.to_dtype(DType::F32)?)
