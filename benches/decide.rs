@@ -39,6 +39,7 @@ fn target(number: u32) -> TargetState {
                 forced_tools: true,
                 json_object: true,
                 json_schema: true,
+                grammar: true,
                 vision: number.is_multiple_of(3),
                 logprobs: true,
                 raw_text: true,

@@ -255,7 +255,9 @@ fn dialect_can(dialect: Dialect) -> Capabilities {
         tools: true,
         forced_tools: true,
         json_object: openai,
-        json_schema: openai,
+        // Anthropic's models have no JSON mode without a schema.
+        json_schema: true,
+        grammar: openai,
         vision: true,
         logprobs: openai,
         raw_text: openai,

@@ -553,15 +553,17 @@ impl ModelStore {
     }
 }
 
-/// What the engine can do with a model; the rest waits for grammars and pictures.
+/// What the engine can do with a model. Grammars work with every vocabulary; a
+/// call can be demanded where the template's format of calls is known.
 pub(super) fn capabilities(facts: &FileFacts) -> Capabilities {
     let chat = facts.dimensions.is_none();
     Capabilities {
         context_tokens: Some(facts.context_tokens),
         tools: facts.tools,
-        forced_tools: false,
-        json_object: false,
-        json_schema: false,
+        forced_tools: facts.tools,
+        json_object: true,
+        json_schema: true,
+        grammar: true,
         vision: false,
         logprobs: chat,
         raw_text: chat,

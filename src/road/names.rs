@@ -136,6 +136,7 @@ mod tests {
                     forced_tools: false,
                     json_object: false,
                     json_schema: false,
+                    grammar: false,
                     vision: false,
                     logprobs: false,
                     raw_text: false,

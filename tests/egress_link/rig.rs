@@ -174,6 +174,7 @@ fn all() -> Capabilities {
         forced_tools: true,
         json_object: true,
         json_schema: true,
+        grammar: true,
         vision: true,
         logprobs: true,
         raw_text: true,

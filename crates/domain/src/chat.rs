@@ -153,6 +153,12 @@ pub enum ResponseFormat {
         /// OpenAI's `strict` flag.
         strict: Option<bool>,
     },
+    /// Text that a regular expression matches as a whole.
+    Regex(String),
+    /// One of these texts.
+    Choice(Vec<String>),
+    /// Text by a grammar: Lark as llguidance reads it, or llama.cpp's GBNF.
+    Grammar(String),
 }
 
 /// What is asked: turns of a conversation, or raw text to go on with.
@@ -350,6 +356,9 @@ impl fmt::Debug for ResponseFormat {
             ResponseFormat::JsonSchema { schema, .. } => {
                 write!(f, "JsonSchema({} bytes)", schema.len())
             }
+            ResponseFormat::Regex(regex) => write!(f, "Regex({} bytes)", regex.len()),
+            ResponseFormat::Choice(choices) => write!(f, "Choice({} texts)", choices.len()),
+            ResponseFormat::Grammar(grammar) => write!(f, "Grammar({} bytes)", grammar.len()),
         }
     }
 }
@@ -425,6 +434,13 @@ mod tests {
             "{chat:?} {:#?} {:?} {:?} {:?} {:?}",
             chat.prompt, chat.tools, chat.response_format, chat.params, chat.tool_choice
         );
+        for format in [
+            ResponseFormat::Regex("secret".into()),
+            ResponseFormat::Choice(vec!["secret".into()]),
+            ResponseFormat::Grammar("secret".into()),
+        ] {
+            assert!(!format!("{format:?}").contains("secret"));
+        }
         assert!(!shown.contains("secret"), "{shown}");
         assert!(shown.contains("13 bytes"), "lengths are shown: {shown}");
     }

@@ -183,6 +183,8 @@ pub enum Ability {
     JsonObject,
     /// See [`crate::target::Capabilities::json_schema`].
     JsonSchema,
+    /// See [`crate::target::Capabilities::grammar`].
+    Grammar,
     /// See [`crate::target::Capabilities::vision`].
     Vision,
     /// See [`crate::target::Capabilities::logprobs`].
@@ -203,6 +205,7 @@ impl Ability {
             Ability::ForcedTools => "forced tool calls",
             Ability::JsonObject => "JSON mode",
             Ability::JsonSchema => "JSON schema",
+            Ability::Grammar => "grammars",
             Ability::Vision => "vision",
             Ability::Logprobs => "log-probabilities",
             Ability::RawText => "raw text completion",

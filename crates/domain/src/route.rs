@@ -319,6 +319,7 @@ fn has(state: &TargetState, ability: Ability) -> bool {
         Ability::ForcedTools => can.forced_tools,
         Ability::JsonObject => can.json_object,
         Ability::JsonSchema => can.json_schema,
+        Ability::Grammar => can.grammar,
         Ability::Vision => can.vision,
         Ability::Logprobs => can.logprobs,
         Ability::RawText => can.raw_text,

@@ -17,6 +17,7 @@ fn can_all() -> Capabilities {
         forced_tools: true,
         json_object: true,
         json_schema: true,
+        grammar: true,
         vision: true,
         logprobs: true,
         raw_text: true,

@@ -19,6 +19,8 @@ pub struct Capabilities {
     pub json_object: bool,
     /// Answers in JSON that fits a schema.
     pub json_schema: bool,
+    /// Answers by a regular expression, a choice of texts or a grammar.
+    pub grammar: bool,
     /// Sees pictures.
     pub vision: bool,
     /// Reports log-probabilities.

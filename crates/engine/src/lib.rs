@@ -5,12 +5,14 @@
 //!
 //! In reading order: [`gguf`] reads a model file, [`tokenizer`] and
 //! [`template`] turn a conversation into tokens, [`model`] turns tokens into
-//! logits, [`sampling`] into the next token, [`output`] into content, reasoning
-//! and tool calls; [`generate`] runs the loop and [`worker`] serves the gate.
+//! logits, [`sampling`] into the next token
+//! within what [`constrain`] allows, [`output`] into content, reasoning and tool
+//! calls; [`generate`] runs the loop and [`worker`] serves the gate.
 //! Beside that road, [`embed`] turns texts into vectors.
 // Tests open sockets and start tasks as they like.
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
+pub mod constrain;
 pub mod embed;
 pub mod generate;
 pub mod gguf;

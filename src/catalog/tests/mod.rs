@@ -178,8 +178,8 @@ fn a_file_is_copied_hashed_named_and_seen_after_a_rescan() {
     assert_eq!(model.architecture, "llama");
     assert_eq!(model.capabilities.context_tokens, Some(64));
     let can = model.capabilities;
-    assert!(can.logprobs && can.raw_text);
-    assert!(!can.tools && !can.forced_tools && !can.json_object && !can.json_schema && !can.vision);
+    assert!(can.logprobs && can.raw_text && can.json_object && can.json_schema && can.grammar);
+    assert!(!can.tools && !can.forced_tools && !can.vision);
     assert_eq!(
         entries(&place.store.incoming()),
         [""; 0],

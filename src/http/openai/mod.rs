@@ -7,6 +7,7 @@
 pub(crate) mod chat;
 pub(crate) mod embeddings;
 mod fields;
+mod form;
 pub(crate) mod models;
 mod params;
 pub mod request;

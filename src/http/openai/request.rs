@@ -10,6 +10,7 @@ use nearfar_domain::explain::Ability;
 use serde_json::{Map, Value};
 
 use super::fields::{Fields, kind};
+use super::form::form;
 use super::params::params;
 use crate::http::problem::Problem;
 
@@ -58,6 +59,9 @@ impl OpenaiRequest {
             ResponseFormat::Text => {}
             ResponseFormat::JsonObject => needs.push(Ability::JsonObject),
             ResponseFormat::JsonSchema { .. } => needs.push(Ability::JsonSchema),
+            ResponseFormat::Regex(_) | ResponseFormat::Choice(_) | ResponseFormat::Grammar(_) => {
+                needs.push(Ability::Grammar);
+            }
         }
         if chat.has_images() {
             needs.push(Ability::Vision);
@@ -131,7 +135,7 @@ fn chat(mut fields: Fields) -> Result<OpenaiRequest, Problem> {
     }
     let tools = tools(&mut fields)?;
     let tool_choice = tool_choice(&mut fields, &tools)?;
-    let response_format = response_format(&mut fields)?;
+    let response_format = form(&mut fields)?;
     let mut params = params(&mut fields)?;
     let wants_logprobs = fields.boolean("logprobs")?.unwrap_or(false);
     let top = fields.integer("top_logprobs", 0, 20)?;
@@ -187,6 +191,7 @@ pub fn completion(body: &[u8]) -> Result<OpenaiRequest, Problem> {
         ));
     }
     let echo = fields.boolean("echo")?.unwrap_or(false);
+    let response_format = form(&mut fields)?;
     let mut params = params(&mut fields)?;
     params.logprobs = fields.integer("logprobs", 0, 20)?.map(|n| n as u8);
     if params.max_tokens.is_none() {
@@ -194,7 +199,8 @@ pub fn completion(body: &[u8]) -> Result<OpenaiRequest, Problem> {
         params.max_tokens = Some(16);
     }
     finish(model, Prompt::Text(prompt), echo, fields, |chat| {
-        chat.params = params
+        chat.response_format = response_format;
+        chat.params = params;
     })
 }
 
@@ -489,34 +495,6 @@ fn tool_choice(fields: &mut Fields, tools: &[Tool]) -> Result<ToolChoice, Proble
             "tool_choice is required, but there are no tools.",
         )),
         _ => Ok(choice),
-    }
-}
-
-fn response_format(fields: &mut Fields) -> Result<ResponseFormat, Problem> {
-    let Some(mut format) = fields.object("response_format")? else {
-        return Ok(ResponseFormat::Text);
-    };
-    let kind = format.required_string("type")?;
-    match kind.as_str() {
-        "text" => Ok(ResponseFormat::Text),
-        "json_object" => Ok(ResponseFormat::JsonObject),
-        "json_schema" => {
-            let mut named = format
-                .object("json_schema")?
-                .ok_or_else(|| format.missing("json_schema", "an object with name and schema"))?;
-            let schema = named
-                .object("schema")?
-                .ok_or_else(|| named.missing("schema", "a JSON Schema"))?;
-            Ok(ResponseFormat::JsonSchema {
-                name: named.string("name")?.unwrap_or_else(|| "answer".to_owned()),
-                schema: Value::Object(schema.rest()).to_string(),
-                strict: named.boolean("strict")?,
-            })
-        }
-        _ => Err(Problem::field(
-            "response_format.type",
-            "response_format.type must be text, json_object or json_schema.",
-        )),
     }
 }
 

@@ -79,6 +79,9 @@ enum WireFormat {
         schema: String,
         strict: Option<bool>,
     },
+    Regex(String),
+    Choice(Vec<String>),
+    Grammar(String),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -148,6 +151,9 @@ impl WireChat {
                     schema,
                     strict,
                 },
+                ResponseFormat::Regex(regex) => WireFormat::Regex(regex),
+                ResponseFormat::Choice(choices) => WireFormat::Choice(choices),
+                ResponseFormat::Grammar(grammar) => WireFormat::Grammar(grammar),
             },
             params: wire_params(chat.params),
             passthrough: chat.passthrough,
@@ -203,6 +209,9 @@ impl WireChat {
                     schema,
                     strict,
                 },
+                WireFormat::Regex(regex) => ResponseFormat::Regex(regex),
+                WireFormat::Choice(choices) => ResponseFormat::Choice(choices),
+                WireFormat::Grammar(grammar) => ResponseFormat::Grammar(grammar),
             },
             params: params(self.params),
             passthrough: self.passthrough,
@@ -367,6 +376,18 @@ mod tests {
         let bytes = encode(&WireChat::of(&chat)).unwrap();
         let back: WireChat = decode(&bytes[4..]).unwrap();
         assert!(back.into_chat() == chat);
+        for format in [
+            ResponseFormat::Text,
+            ResponseFormat::JsonObject,
+            ResponseFormat::Regex("a+".into()),
+            ResponseFormat::Choice(vec!["a".into(), "b".into()]),
+            ResponseFormat::Grammar("start: \"a\"".into()),
+        ] {
+            chat.response_format = format;
+            let bytes = encode(&WireChat::of(&chat)).unwrap();
+            let back: WireChat = decode(&bytes[4..]).unwrap();
+            assert!(back.into_chat() == chat);
+        }
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 use nearfar_domain::chat::{Chat, Params, Prompt, ResponseFormat, Tool, ToolChoice};
 use serde::Serialize;
-use serde_json::json;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
 use super::turns::turns;
 use crate::codec::{Encoded, Unsupported};
@@ -20,8 +20,8 @@ const HEADERS: &[(&str, &str)] = &[("anthropic-version", "2023-06-01")];
 /// here and are left out; so are fields of other dialects.
 ///
 /// # Errors
-/// [`Unsupported`] for what an answer would be wrong without: raw text, JSON
-/// modes, log-probabilities.
+/// [`Unsupported`] for what an answer would be wrong without: raw text, forms
+/// other than a schema, log-probabilities.
 pub fn encode(chat: &Chat, model: &str, stream: bool) -> Result<Encoded, Unsupported> {
     let Prompt::Turns(messages) = &chat.prompt else {
         return Err(Unsupported::new(
@@ -29,12 +29,6 @@ pub fn encode(chat: &Chat, model: &str, stream: bool) -> Result<Encoded, Unsuppo
             "Anthropic's models do not continue raw text; use /v1/chat/completions",
         ));
     };
-    if chat.response_format != ResponseFormat::Text {
-        return Err(Unsupported::new(
-            "response_format",
-            "Anthropic's models have no JSON mode; ask for text, or use another model",
-        ));
-    }
     if chat.params.logprobs.is_some() {
         return Err(Unsupported::new(
             "logprobs",
@@ -49,6 +43,7 @@ pub fn encode(chat: &Chat, model: &str, stream: bool) -> Result<Encoded, Unsuppo
     }
     body.set("messages", &turns.messages);
     set_tools(&mut body, chat)?;
+    set_format(&mut body, &chat.response_format)?;
     set_params(&mut body, chat, model);
     body.set("stream", &stream);
     Ok(Encoded {
@@ -56,6 +51,56 @@ pub fn encode(chat: &Chat, model: &str, stream: bool) -> Result<Encoded, Unsuppo
         headers: HEADERS,
         body: body.into_bytes(),
     })
+}
+
+/// A schema has a place in Anthropic's API, other forms have none.
+fn set_format(body: &mut Object, format: &ResponseFormat) -> Result<(), Unsupported> {
+    let schema = match format {
+        ResponseFormat::Text => return Ok(()),
+        ResponseFormat::JsonSchema { schema, .. } => schema,
+        ResponseFormat::JsonObject => {
+            return Err(Unsupported::new(
+                "response_format",
+                "Anthropic's models have no JSON mode without a schema; send a json_schema, or use another model",
+            ));
+        }
+        ResponseFormat::Regex(_) | ResponseFormat::Choice(_) | ResponseFormat::Grammar(_) => {
+            return Err(Unsupported::new(
+                "response_format",
+                "Anthropic's models follow no grammars; send a json_schema, or use another model",
+            ));
+        }
+    };
+    let mut schema: Value = serde_json::from_str(schema).map_err(|_| {
+        Unsupported::new("response_format", "the schema is not JSON; send an object")
+    })?;
+    close(&mut schema);
+    body.set(
+        "output_config",
+        &json!({ "format": { "type": "json_schema", "schema": schema } }),
+    );
+    Ok(())
+}
+
+/// Anthropic wants objects that allow nothing but their named properties. Where
+/// the client left that open, a narrower answer fits its schema as well.
+fn close(schema: &mut Value) {
+    match schema {
+        Value::Object(map) => {
+            let object = map.get("type").is_some_and(|name| name == "object");
+            if object && !map.contains_key("additionalProperties") {
+                map.insert("additionalProperties".to_owned(), json!(false));
+            }
+            for (key, value) in map.iter_mut() {
+                // Values, not schemas.
+                if !matches!(key.as_str(), "const" | "enum" | "default" | "examples") {
+                    close(value);
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(close),
+        _ => {}
+    }
 }
 
 fn set_params(body: &mut Object, chat: &Chat, model: &str) {

@@ -186,10 +186,32 @@ fn thinking_is_asked_for_where_it_can_be() {
 }
 
 #[test]
+fn a_schema_goes_out_with_closed_objects() {
+    let mut chat = Chat::turns(vec![Message::text(Role::User, "x")]);
+    chat.response_format = ResponseFormat::JsonSchema {
+        name: "n".into(),
+        schema: r#"{"type": "object", "properties": {"a": {"type": "object", "additionalProperties": true}, "b": {"const": {"type": "object"}}}}"#.into(),
+        strict: Some(true),
+    };
+    let encoded = encode(&chat, "claude-haiku-4-5", false).unwrap();
+    let got: Value = serde_json::from_slice(&encoded.body).unwrap();
+    assert_eq!(
+        got["output_config"],
+        json!({"format": {"type": "json_schema", "schema": {
+            "type": "object",
+            "properties": {"a": {"type": "object", "additionalProperties": true}, "b": {"const": {"type": "object"}}},
+            "additionalProperties": false
+        }}})
+    );
+}
+
+#[test]
 fn what_cannot_be_asked_is_refused_by_field() {
     let user = || Chat::turns(vec![Message::text(Role::User, "x")]);
     let mut json_mode = user();
     json_mode.response_format = ResponseFormat::JsonObject;
+    let mut regex = user();
+    regex.response_format = ResponseFormat::Regex("a+".into());
     let mut logprobs = user();
     logprobs.params.logprobs = Some(1);
     let mut picture = user();
@@ -209,6 +231,7 @@ fn what_cannot_be_asked_is_refused_by_field() {
     for (chat, field) in [
         (Chat::text("once"), "prompt"),
         (json_mode, "response_format"),
+        (regex, "response_format"),
         (logprobs, "logprobs"),
         (picture, "messages.content.image_url"),
         (arguments, "messages.tool_calls"),

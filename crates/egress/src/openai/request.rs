@@ -32,6 +32,13 @@ const KNOWN: &[&str] = &[
     "functions",
     "function_call",
     "response_format",
+    "guided_json",
+    "guided_regex",
+    "guided_choice",
+    "guided_grammar",
+    "structured_outputs",
+    "grammar",
+    "json_schema",
     "temperature",
     "top_p",
     "top_k",
@@ -84,6 +91,7 @@ pub fn encode(
             body.set("prompt", text);
             // Log-probabilities are a number here, not a switch.
             body.set_some("logprobs", &chat.params.logprobs);
+            set_format(&mut body, &chat.response_format)?;
             "/completions"
         }
         Prompt::Turns(turns) => {
@@ -257,6 +265,22 @@ fn set_format(body: &mut Object, format: &ResponseFormat) -> Result<(), Unsuppor
                     },
                 },
             );
+        }
+        // vLLM's names, the later one and the earlier one; servers ignore the
+        // one that they do not know.
+        ResponseFormat::Regex(regex) => {
+            body.set("structured_outputs", &json!({ "regex": regex }));
+            body.set("guided_regex", regex);
+        }
+        ResponseFormat::Choice(choices) => {
+            body.set("structured_outputs", &json!({ "choice": choices }));
+            body.set("guided_choice", choices);
+        }
+        // llama.cpp's name, and vLLM's two.
+        ResponseFormat::Grammar(grammar) => {
+            body.set("grammar", grammar);
+            body.set("structured_outputs", &json!({ "grammar": grammar }));
+            body.set("guided_grammar", grammar);
         }
     }
     Ok(())

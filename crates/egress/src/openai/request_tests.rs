@@ -170,6 +170,22 @@ fn forms_of_answers_and_choices_of_tools() {
         json!({"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object"}, "strict": true}})
     );
     assert_eq!(got["tool_choice"], "required");
+    for (format, name, value) in [
+        (ResponseFormat::Regex("a+".into()), "regex", json!("a+")),
+        (
+            ResponseFormat::Choice(vec!["a".into()]),
+            "choice",
+            json!(["a"]),
+        ),
+        (ResponseFormat::Grammar("g".into()), "grammar", json!("g")),
+    ] {
+        chat.response_format = format;
+        let got = body(&chat, "m", "http://x/v1");
+        assert_eq!(got["structured_outputs"], json!({ name: value }));
+        assert_eq!(got[&format!("guided_{name}")], value);
+        assert!(got.get("response_format").is_none());
+        assert_eq!(got.get("grammar").is_some(), name == "grammar");
+    }
     chat.response_format = ResponseFormat::JsonObject;
     chat.tool_choice = ToolChoice::None;
     let got = body(&chat, "m", "http://x/v1");

@@ -18,6 +18,7 @@ use nearfar_domain::chat::Chat;
 use nearfar_domain::events::{Event, Failure, FailureKind, FinishReason, TokenLogprob, Usage};
 use nearfar_domain::frames::Timings;
 
+use crate::constrain::{Constraint, ConstraintError};
 use crate::model::{Cache, ModelError};
 use crate::sampling::{Choice, Sampler};
 pub use prompt::Prepared;
@@ -47,6 +48,8 @@ pub struct Generation {
     written: usize,
     reasoning: usize,
     sampler: Sampler,
+    /// What the answer must look like, where the request says so.
+    constraint: Option<Constraint>,
     writer: Writer,
     prefill: Duration,
     decode: Duration,
@@ -60,6 +63,7 @@ impl Generation {
             tokens,
             limit,
             settings,
+            constraint,
             writer,
         } = prepared;
         // The last token is computed anew: its logits are what the answer begins with.
@@ -74,6 +78,7 @@ impl Generation {
             cached,
             written: 0,
             reasoning: 0,
+            constraint,
             writer,
             prefill: Duration::ZERO,
             decode: Duration::ZERO,
@@ -117,22 +122,61 @@ impl Generation {
         }
         // Ids past the tokenizer's vocabulary are padding of the weights.
         logits.truncate(self.ready.tokenizer.vocab_size());
+        let mask = match &mut self.constraint {
+            Some(constraint) => constraint.mask().map_err(|error| unfollowed(&error))?,
+            None => None,
+        };
         let choice = self
             .sampler
-            .sample(&mut logits)
+            .sample_within(&mut logits, mask.as_ref())
             .map_err(|error| Failure::new(FailureKind::ModelBroken, error.to_string()))?;
         if !prefilling {
             self.decode += begun.elapsed();
         }
-        Ok(self.take(choice, out))
+        self.take(choice, out)
     }
 
-    /// Adds a chosen token to the answer.
-    fn take(&mut self, choice: Choice, out: &mut Vec<Event>) -> Progress {
-        let tokenizer = &self.ready.tokenizer;
-        if tokenizer.ends_generation(choice.id) {
-            return self.finish(FinishReason::Stop, out);
+    /// Adds a chosen token to the answer, and those that must follow it.
+    fn take(&mut self, mut choice: Choice, out: &mut Vec<Event>) -> Result<Progress, Failure> {
+        if self.ready.tokenizer.ends_generation(choice.id) {
+            match self
+                .constraint
+                .as_ref()
+                .and_then(Constraint::end_of_reasoning)
+            {
+                Some(end) => choice = without_logprob(end),
+                None => return Ok(self.finish(FinishReason::Stop, out)),
+            }
         }
+        let id = choice.id;
+        if let Some(constraint) = &mut self.constraint {
+            constraint.advance(id).map_err(|error| unfollowed(&error))?;
+        }
+        if self.write(choice, true, out) == Progress::Finished {
+            return Ok(Progress::Finished);
+        }
+        let forced = match &mut self.constraint {
+            Some(constraint) if !self.sampler.reports_logprobs() => {
+                constraint.forced().map_err(|error| unfollowed(&error))?
+            }
+            _ => Vec::new(),
+        };
+        let last = forced.len().saturating_sub(1);
+        for (index, id) in forced.into_iter().enumerate() {
+            self.sampler.forced(id);
+            if self.write(without_logprob(id), index == last, out) == Progress::Finished {
+                return Ok(Progress::Finished);
+            }
+        }
+        if self.constraint.as_ref().is_some_and(Constraint::is_over) {
+            return Ok(self.finish(FinishReason::Stop, out));
+        }
+        Ok(Progress::More)
+    }
+
+    /// Writes a token. `level`: whether the constraint has seen no token after it.
+    fn write(&mut self, choice: Choice, level: bool, out: &mut Vec<Event>) -> Progress {
+        let tokenizer = &self.ready.tokenizer;
         self.tokens.push(choice.id);
         self.written += 1;
         let visible = self.ready.is_visible(choice.id);
@@ -166,12 +210,25 @@ impl Generation {
         if was_reasoning || self.writer.is_reasoning() {
             self.reasoning += 1;
         }
-        if let Some(reason) = stopped {
+        if let Some(mut reason) = stopped {
+            // A stop string in the middle of JSON must not make it look whole.
+            if reason == FinishReason::Stop
+                && let Some(constraint) = &mut self.constraint
+                && !(level && constraint.may_end())
+            {
+                reason = FinishReason::Length;
+            }
             out.push(self.finished(reason));
             return Progress::Finished;
         }
         if self.written >= self.limit || self.tokens.len() >= self.ready.model.context_tokens() {
-            return self.finish(FinishReason::Length, out);
+            let whole = level && self.constraint.as_ref().is_some_and(Constraint::is_over);
+            let reason = if whole {
+                FinishReason::Stop
+            } else {
+                FinishReason::Length
+            };
+            return self.finish(reason, out);
         }
         Progress::More
     }
@@ -222,6 +279,23 @@ impl Generation {
         tokens.truncate(cache.len());
         ready.keep_cache(tokens, cache);
     }
+}
+
+/// A token that was not sampled.
+fn without_logprob(id: u32) -> Choice {
+    Choice {
+        id,
+        logprob: None,
+        top: Vec::new(),
+    }
+}
+
+fn unfollowed(error: &ConstraintError) -> Failure {
+    let kind = match error {
+        ConstraintError::TooComplex => FailureKind::BadRequest,
+        ConstraintError::DeadEnd => FailureKind::TargetError,
+    };
+    Failure::new(kind, error.to_string())
 }
 
 fn model_failure(error: &ModelError) -> Failure {

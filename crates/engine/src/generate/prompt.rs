@@ -6,6 +6,7 @@ use nearfar_domain::events::{Failure, FailureKind};
 use super::date::today;
 use super::ready::ReadyModel;
 use super::writer::Writer;
+use crate::constrain::{Constraint, Reasoning};
 use crate::gguf::LoadError;
 use crate::output::{Splitter, ToolFormat};
 use crate::sampling::Settings;
@@ -17,6 +18,7 @@ pub struct Prepared {
     /// The most tokens that may be written; at least 1.
     pub(super) limit: usize,
     pub(super) settings: Settings,
+    pub(super) constraint: Option<Constraint>,
     pub(super) writer: Writer,
 }
 
@@ -31,6 +33,8 @@ impl Prepared {
 struct Read {
     tokens: Vec<u32>,
     splitter: Option<Splitter>,
+    format: ToolFormat,
+    reasoning: Reasoning,
 }
 
 pub(super) fn prepare(ready: &ReadyModel, chat: &Chat, partial: &str) -> Result<Prepared, Failure> {
@@ -38,12 +42,6 @@ pub(super) fn prepare(ready: &ReadyModel, chat: &Chat, partial: &str) -> Result<
         return Err(wrong(
             "messages",
             "this model does not see pictures; remove them or use a model that does",
-        ));
-    }
-    if chat.response_format != ResponseFormat::Text {
-        return Err(wrong(
-            "response_format",
-            "local models cannot promise JSON yet; ask for it in words or use a remote model",
         ));
     }
     let settings = Settings::resolve(&chat.params, &ready.defaults, ready.tokenizer.vocab_size())?;
@@ -60,6 +58,8 @@ pub(super) fn prepare(ready: &ReadyModel, chat: &Chat, partial: &str) -> Result<
                 .encode_prompt(&format!("{text}{partial}"))
                 .map_err(|error| encoding(&error))?,
             splitter: None,
+            format: ToolFormat::None,
+            reasoning: Reasoning::None,
         },
         Prompt::Turns(_) => read_turns(ready, chat, partial)?,
         Prompt::Inputs(_) => {
@@ -83,6 +83,13 @@ pub(super) fn prepare(ready: &ReadyModel, chat: &Chat, partial: &str) -> Result<
     if left == 0 {
         return Err(too_long(chat, &used.to_string(), context));
     }
+    // An answer that goes on from a part of it is not checked again: where it
+    // was begun under a constraint, it goes on without one.
+    let constraint = if partial.is_empty() {
+        ready.constraint(chat, read.format, read.reasoning)?
+    } else {
+        None
+    };
     let one_call = chat.params.parallel_tool_calls == Some(false);
     Ok(Prepared {
         tokens: read.tokens,
@@ -90,6 +97,7 @@ pub(super) fn prepare(ready: &ReadyModel, chat: &Chat, partial: &str) -> Result<
         // small context has. An answer that reaches the context's end says so.
         limit: wanted.map_or(left, |wanted| left.min(wanted as usize)),
         settings,
+        constraint,
         writer: Writer::new(read.splitter, &chat.params.stop, one_call),
     })
 }
@@ -111,54 +119,42 @@ fn read_turns(ready: &ReadyModel, chat: &Chat, partial: &str) -> Result<Read, Fa
             TemplateError::Failed(_) => Failure::new(FailureKind::Internal, error.to_string()),
         })?;
     let offered = !chat.tools.is_empty() && chat.tool_choice != ToolChoice::None;
+    let forced = matches!(
+        chat.tool_choice,
+        ToolChoice::Required | ToolChoice::Named(_)
+    );
     let format = if offered {
         ready.tool_format()
     } else {
         ToolFormat::None
     };
     let opened = rendered.marked().trim_end().ends_with("<think>");
-    let begun = if partial.is_empty() {
-        opening_of_call(&chat.tool_choice, format)
-    } else {
-        None
-    };
-    if opened && (!partial.is_empty() || begun.is_some()) {
-        // The reasoning is over where the answer has begun.
+    let constrained = forced || chat.response_format != ResponseFormat::Text;
+    let marks = tokenizer.id_of("<think>").zip(tokenizer.id_of("</think>"));
+    // The reasoning is over where the answer has begun, and where its end could
+    // not be told from the answer's text.
+    let closes = opened && (!partial.is_empty() || constrained && marks.is_none());
+    if closes {
         rendered.push_template_text("\n</think>\n\n");
     }
     rendered.push_content(partial, controls);
-    let thinking = opened && partial.is_empty() && begun.is_none();
-    let mut splitter = Splitter::new(format, thinking);
-    if let Some(begun) = begun {
-        rendered.push_template_text(&begun);
-        // The model only goes on with the call, so the beginning is ours to read.
-        splitter.push(&begun);
-    }
+    let thinking = opened && !closes;
+    let may_think =
+        template.source().contains("<think>") && chat.params.enable_thinking != Some(false);
+    let reasoning = match marks {
+        Some((_, end)) if thinking => Reasoning::Open { end },
+        Some((open, end)) if may_think && !closes => Reasoning::Possible { open, end },
+        _ => Reasoning::None,
+    };
+    let names = chat.tools.iter().map(|tool| tool.name.clone()).collect();
     Ok(Read {
         tokens: tokenizer
             .encode_rendered(&rendered)
             .map_err(|error| encoding(&error))?,
-        splitter: Some(splitter),
+        splitter: Some(Splitter::new(format, thinking).with_tools(names)),
+        format,
+        reasoning,
     })
-}
-
-/// What the answer must begin with when a call is demanded.
-fn opening_of_call(choice: &ToolChoice, format: ToolFormat) -> Option<String> {
-    let (start, arguments) = match format {
-        ToolFormat::None => return None,
-        ToolFormat::Hermes => ("<tool_call>\n{\"name\": \"", "arguments"),
-        ToolFormat::BareJson => ("{\"name\": \"", "parameters"),
-    };
-    match choice {
-        ToolChoice::Auto | ToolChoice::None => None,
-        ToolChoice::Required => Some(start.to_owned()),
-        ToolChoice::Named(name) => {
-            // A JSON string without its quotes.
-            let name = serde_json::Value::from(name.as_str()).to_string();
-            let name = name.trim_matches('"');
-            Some(format!("{start}{name}\", \"{arguments}\": "))
-        }
-    }
 }
 
 fn field(chat: &Chat) -> &'static str {

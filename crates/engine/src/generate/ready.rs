@@ -1,14 +1,18 @@
 //! A loaded model with everything that turns requests into answers.
 
 use std::path::Path;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
+use nearfar_domain::chat::{Chat, ResponseFormat, ToolChoice};
+use nearfar_domain::events::{Failure, FailureKind};
+
+use crate::constrain::{Constraint, Grammars, Reasoning};
 use crate::gguf::{Gguf, LoadError};
 use crate::inspect::{fits, offers_tools};
 use crate::model::{Cache, Model};
-use crate::output::ToolFormat;
+use crate::output::{MARKS, ToolFormat};
 use crate::sampling::Defaults;
 use crate::template::ChatTemplate;
 use crate::tokenizer::Tokenizer;
@@ -21,15 +25,6 @@ const MAX_CHUNK: usize = 256;
 /// Conversations whose keys and values stay in memory, per model.
 const KEPT: usize = 2;
 
-/// Control tokens that mean something in an answer's text.
-const MARKS: [&str; 5] = [
-    "<think>",
-    "</think>",
-    "<tool_call>",
-    "</tool_call>",
-    "<|python_tag|>",
-];
-
 /// A model in memory with its tokenizer, its template and its last conversations.
 pub struct ReadyModel {
     pub(super) name: String,
@@ -39,6 +34,8 @@ pub struct ReadyModel {
     pub(super) defaults: Defaults,
     pub(super) longest_token: usize,
     marks: Vec<u32>,
+    /// Made when a request first asks for a form.
+    grammars: OnceLock<Grammars>,
     kept: Mutex<Vec<Kept>>,
     /// Nanoseconds per token of the prompt; 0 until measured.
     prefill_ns: AtomicU64,
@@ -79,6 +76,7 @@ impl ReadyModel {
             tokenizer,
             template,
             marks,
+            grammars: OnceLock::new(),
             kept: Mutex::new(Vec::new()),
             prefill_ns: AtomicU64::new(0),
         })
@@ -130,6 +128,37 @@ impl ReadyModel {
         self.template.as_ref().map_or(ToolFormat::None, |template| {
             ToolFormat::of_template(template.source())
         })
+    }
+
+    /// The constraint that a request asks for.
+    ///
+    /// # Errors
+    /// As [`Grammars::constraint`].
+    pub(super) fn constraint(
+        &self,
+        chat: &Chat,
+        format: ToolFormat,
+        reasoning: Reasoning,
+    ) -> Result<Option<Constraint>, Failure> {
+        let wanted = chat.response_format != ResponseFormat::Text || format != ToolFormat::None;
+        if !wanted
+            && !matches!(
+                chat.tool_choice,
+                ToolChoice::Required | ToolChoice::Named(_)
+            )
+        {
+            return Ok(None);
+        }
+        let grammars = match self.grammars.get() {
+            Some(grammars) => grammars,
+            None => {
+                // Two requests may both make them; one of the two is kept.
+                let made = Grammars::new(&self.tokenizer)
+                    .map_err(|error| Failure::new(FailureKind::Internal, error.to_string()))?;
+                self.grammars.get_or_init(|| made)
+            }
+        };
+        grammars.constraint(chat, format, &self.tokenizer, reasoning)
     }
 
     /// Whether a token's text belongs to the answer.

@@ -39,7 +39,10 @@ fn answer(ready: &Arc<ReadyModel>, chat: &Chat, partial: &str) -> Result<Told, F
         match event {
             Event::Content(text) => told.content.push_str(&text),
             Event::Reasoning(text) => told.reasoning.push_str(&text),
-            Event::ToolCall(call) => told.calls.push(call),
+            Event::ToolCall(call) => match told.calls.get_mut(call.index as usize) {
+                Some(known) => known.arguments.push_str(&call.arguments),
+                None => told.calls.push(call),
+            },
             Event::Logprobs(tokens) => told.logprobs.extend(tokens),
             Event::Finished { reason, usage } => (told.reason, told.usage) = (reason, usage),
             Event::Started { .. } | Event::Failed(_) | Event::Vectors(_) => {
@@ -229,24 +232,28 @@ fn one_call_at_a_time_ends_with_the_first() {
 }
 
 #[test]
-fn a_demanded_call_is_begun_for_the_model() {
-    let model = Arc::new(ready(chain(
-        b' ',
-        &[b"{\"on\": 1}}", b"\n</tool_call>"],
-        false,
-    )));
+fn a_demanded_call_is_made_by_a_model_that_would_not() {
+    let model = says(&[b"No."]);
     let chat = Chat {
         tool_choice: ToolChoice::Named("lights".into()),
+        params: Params {
+            parallel_tool_calls: Some(false),
+            ..Params::default()
+        },
         ..with_tool()
     };
     let told = answer(&model, &chat, "").unwrap();
     let [call] = told.calls.as_slice() else {
-        panic!("one call")
+        panic!(
+            "one call, not {:?} {:?} {:?}",
+            told.content, told.ids, told.reason
+        )
     };
     assert_eq!(
         (call.name.as_deref(), call.arguments.as_str()),
-        (Some("lights"), "{\"on\": 1}")
+        (Some("lights"), "{}")
     );
+    assert!(told.content.is_empty());
     assert_eq!(told.reason, FinishReason::ToolCalls);
 }
 
@@ -308,7 +315,11 @@ fn what_cannot_be_done_is_refused_with_its_field() {
         detail: None,
     });
     let json = Chat {
-        response_format: ResponseFormat::JsonObject,
+        response_format: ResponseFormat::JsonSchema {
+            name: "a".into(),
+            schema: r#"{"type": "object", "properties": {"a": {"not": {}}}}"#.into(),
+            strict: None,
+        },
         ..ask("hi")
     };
     let nothing = Chat::text("");
@@ -318,7 +329,7 @@ fn what_cannot_be_done_is_refused_with_its_field() {
     });
     for (chat, field) in [
         (picture, "messages"),
-        (json, "response_format"),
+        (json, "response_format.json_schema.schema"),
         (nothing, "prompt"),
         (none, "max_tokens"),
     ] {

@@ -59,6 +59,7 @@ impl Writer {
     /// client is to see it.
     pub(super) fn finish(&mut self, reason: FinishReason, out: &mut Vec<Event>) -> FinishReason {
         let text = self.detokenizer.finish();
+        let cut = self.splitter.as_ref().is_some_and(Splitter::in_call);
         let pieces = match &mut self.splitter {
             Some(splitter) => {
                 let mut pieces = splitter.push(&text);
@@ -72,11 +73,12 @@ impl Writer {
         }
         let rest = self.stops.finish();
         self.content(rest, out);
-        // A call that is whole counts, also when the limit came right after it.
-        if self.calls > 0 {
-            FinishReason::ToolCalls
-        } else {
-            reason
+        // A call that is whole counts, also when the limit came right after it;
+        // one that the limit cut off makes the answer too short.
+        match reason {
+            FinishReason::Length if cut => FinishReason::Length,
+            _ if self.calls > 0 || cut => FinishReason::ToolCalls,
+            reason => reason,
         }
     }
 
@@ -101,7 +103,7 @@ impl Writer {
                     self.pending.clear();
                     out.push(Event::Reasoning(text));
                 }
-                Piece::ToolCall { name, arguments } => {
+                Piece::CallStart { name } => {
                     let rest = self.stops.finish();
                     self.content(rest, out);
                     self.pending.clear();
@@ -109,8 +111,19 @@ impl Writer {
                         index: self.calls,
                         id: Some(self.call_id()),
                         name: Some(name),
+                        arguments: String::new(),
+                    }));
+                }
+                Piece::CallArguments(arguments) => {
+                    self.pending.clear();
+                    out.push(Event::ToolCall(ToolCallDelta {
+                        index: self.calls,
+                        id: None,
+                        name: None,
                         arguments,
                     }));
+                }
+                Piece::CallEnd => {
                     self.calls += 1;
                     if self.one_call {
                         return Some(FinishReason::ToolCalls);

@@ -1,15 +1,10 @@
 //! The state machine behind [`Splitter`].
 
-use serde::Deserialize;
-use serde_json::value::RawValue;
-
+use super::region::{Fed, Region};
 use super::{ToolFormat, earliest, held_back};
 
 const THINK: &str = "<think>";
 const END_THINK: &str = "</think>";
-const CALL: &str = "<tool_call>";
-const END_CALL: &str = "</tool_call>";
-const PYTHON_TAG: &str = "<|python_tag|>";
 
 /// A part of the answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,16 +13,17 @@ pub enum Piece {
     Content(String),
     /// The model's reasoning.
     Reasoning(String),
-    /// A whole tool call.
-    ToolCall {
+    /// A tool call begins.
+    CallStart {
         /// The function's name.
         name: String,
-        /// The arguments as JSON text, as the model wrote them.
-        arguments: String,
     },
+    /// More of the call's arguments: JSON text, as the model wrote it.
+    CallArguments(String),
+    /// The call is over.
+    CallEnd,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     /// At the very beginning: white space is dropped, a bare JSON call may start.
     Start,
@@ -35,9 +31,7 @@ enum State {
     /// After reasoning or a call: white space is dropped once.
     AfterBlock,
     Reasoning,
-    Call,
-    /// The whole answer may be one bare JSON call.
-    Bare,
+    Calls(Box<Region>),
 }
 
 /// Takes generated text apart.
@@ -48,6 +42,7 @@ pub struct Splitter {
     /// White space that is content only if more content follows it.
     space: String,
     calls: u32,
+    tools: Vec<String>,
 }
 
 impl Splitter {
@@ -63,17 +58,29 @@ impl Splitter {
             held: String::new(),
             space: String::new(),
             calls: 0,
+            tools: Vec::new(),
         }
+    }
+
+    /// Where nothing but its name tells a call from a JSON answer, only the
+    /// names of these tools do.
+    pub fn with_tools(self, tools: Vec<String>) -> Self {
+        Self { tools, ..self }
     }
 
     /// Whether the text goes on as reasoning.
     pub fn is_reasoning(&self) -> bool {
-        self.state == State::Reasoning
+        matches!(self.state, State::Reasoning)
     }
 
-    /// Number of tool calls so far.
+    /// Number of whole tool calls so far.
     pub fn calls(&self) -> u32 {
         self.calls
+    }
+
+    /// Whether a call has begun that is not whole yet.
+    pub fn in_call(&self) -> bool {
+        matches!(&self.state, State::Calls(region) if region.is_open())
     }
 
     /// Adds text and returns the parts that are certain now.
@@ -88,22 +95,22 @@ impl Splitter {
     pub fn finish(&mut self) -> Vec<Piece> {
         let mut out = Vec::new();
         let rest = std::mem::take(&mut self.held);
-        match self.state {
-            State::Reasoning => push_text(&mut out, Piece::Reasoning(rest)),
-            State::Call => {
-                // A call that was never closed: some models end the turn right
-                // after the JSON. If it is whole, it counts.
-                if !self.call(&rest, &mut out) {
-                    self.content(&format!("{CALL}{rest}"), &mut out);
+        match std::mem::replace(&mut self.state, State::AfterBlock) {
+            State::Reasoning => {
+                self.state = State::Reasoning;
+                push_text(&mut out, Piece::Reasoning(rest));
+            }
+            State::Calls(region) => {
+                let shown = region.finish();
+                if !shown.is_empty() {
+                    self.state = State::Content;
+                    self.content(&shown, &mut out);
                 }
             }
-            State::Bare => {
-                let body = rest.trim().trim_start_matches(PYTHON_TAG).to_owned();
-                if !self.call(&body, &mut out) {
-                    self.content(&rest, &mut out);
-                }
+            state @ (State::Start | State::Content | State::AfterBlock) => {
+                self.state = state;
+                self.content(&rest, &mut out);
             }
-            State::Start | State::Content | State::AfterBlock => self.content(&rest, &mut out),
         }
         if self.calls == 0 && matches!(self.state, State::Content | State::Start) {
             let space = std::mem::take(&mut self.space);
@@ -114,38 +121,15 @@ impl Splitter {
 
     /// One move of the machine; `false` when more text is needed.
     fn step(&mut self, out: &mut Vec<Piece>) -> bool {
-        match self.state {
-            State::Start | State::AfterBlock => {
-                let trimmed = self.held.trim_start().len();
-                let dropped = self.held.len() - trimmed;
-                if self.state == State::AfterBlock {
-                    self.held.drain(..dropped);
-                } else {
-                    // Leading white space is kept in case plain content follows.
-                    self.space.extend(self.held.drain(..dropped));
-                }
+        match &mut self.state {
+            State::Start => self.start(),
+            State::AfterBlock => {
+                let dropped = self.held.len() - self.held.trim_start().len();
+                self.held.drain(..dropped);
                 if self.held.is_empty() {
                     return false;
                 }
-                if self.format == ToolFormat::BareJson && self.state == State::Start {
-                    if self.held.starts_with('{') || self.held.starts_with(PYTHON_TAG) {
-                        self.state = State::Bare;
-                        return false;
-                    }
-                    if PYTHON_TAG.starts_with(self.held.as_str()) {
-                        return false;
-                    }
-                }
-                if THINK.starts_with(self.held.as_str()) && self.held != THINK {
-                    return false;
-                }
-                if self.held.starts_with(THINK) && self.state == State::Start {
-                    self.held.drain(..THINK.len());
-                    self.space.clear();
-                    self.state = State::Reasoning;
-                } else {
-                    self.state = State::Content;
-                }
+                self.state = State::Content;
                 true
             }
             State::Content => self.scan_content(out),
@@ -164,41 +148,86 @@ impl Splitter {
                     false
                 }
             },
-            State::Call => match self.held.find(END_CALL) {
-                Some(at) => {
-                    let whole: String = self.held.drain(..at + END_CALL.len()).collect();
-                    if self.call(&whole[..at], out) {
-                        self.state = State::AfterBlock;
-                    } else {
-                        self.state = State::Content;
-                        self.content(&format!("{CALL}{whole}"), out);
+            State::Calls(region) => {
+                let text = std::mem::take(&mut self.held);
+                let tools = &self.tools;
+                let by_name = self.format == ToolFormat::BareJson && !tools.is_empty();
+                let may_call = |name: &str| !by_name || tools.iter().any(|tool| tool == name);
+                let before = out.len();
+                let fed = region.push(&text, &may_call, out);
+                for piece in &out[before..] {
+                    match piece {
+                        // The line break before a call belongs to the format.
+                        Piece::CallStart { .. } => self.space.clear(),
+                        Piece::CallEnd => self.calls += 1,
+                        _ => {}
                     }
-                    true
                 }
-                None => false,
-            },
-            State::Bare => false,
+                match fed {
+                    Fed::More => false,
+                    Fed::Done(rest) => {
+                        self.held = rest;
+                        self.state = State::AfterBlock;
+                        true
+                    }
+                    Fed::Broken(shown) => {
+                        self.broken(shown, out);
+                        true
+                    }
+                }
+            }
         }
     }
 
-    fn scan_content(&mut self, out: &mut Vec<Piece>) -> bool {
-        if self.format != ToolFormat::Hermes {
-            let text = std::mem::take(&mut self.held);
-            self.content(&text, out);
+    /// Text that looked like a call is content; what follows its first
+    /// character is read again, for a call may begin in it.
+    fn broken(&mut self, shown: String, out: &mut Vec<Piece>) {
+        let first = shown.chars().next().map_or(0, char::len_utf8);
+        self.held = shown[first..].to_owned();
+        self.state = State::Content;
+        self.content(&shown[..first], out);
+    }
+
+    fn start(&mut self) -> bool {
+        let dropped = self.held.len() - self.held.trim_start().len();
+        // Leading white space is kept in case plain content follows.
+        self.space.extend(self.held.drain(..dropped));
+        if self.held.is_empty() {
             return false;
         }
-        match earliest(&self.held, &[CALL]) {
-            Some((at, _)) => {
+        if self.format == ToolFormat::BareJson && self.held.starts_with('{') {
+            self.state = State::Calls(Box::new(Region::new(self.format, "")));
+            return true;
+        }
+        if THINK.starts_with(self.held.as_str()) && self.held != THINK {
+            return false;
+        }
+        if self.held.starts_with(THINK) {
+            self.held.drain(..THINK.len());
+            self.space.clear();
+            self.state = State::Reasoning;
+        } else {
+            self.state = State::Content;
+        }
+        true
+    }
+
+    fn scan_content(&mut self, out: &mut Vec<Piece>) -> bool {
+        let openers = self.format.openers();
+        let texts: Vec<&str> = openers.iter().map(|(text, _)| *text).collect();
+        match earliest(&self.held, &texts) {
+            Some((at, which)) => {
+                let (opener, seed) = openers[which];
                 let before: String = self.held.drain(..at).collect();
-                self.held.drain(..CALL.len());
+                self.held.drain(..opener.len());
                 self.content(&before, out);
-                // The line break before a call belongs to the format.
-                self.space.clear();
-                self.state = State::Call;
+                let mut region = Region::new(self.format, opener);
+                region.seed(seed);
+                self.state = State::Calls(Box::new(region));
                 true
             }
             None => {
-                let keep = held_back(&self.held, &[CALL]);
+                let keep = held_back(&self.held, &texts);
                 let text: String = self.held.drain(..self.held.len() - keep).collect();
                 self.content(&text, out);
                 false
@@ -216,37 +245,20 @@ impl Splitter {
         }
         self.space.push_str(&text[solid..]);
     }
+}
 
-    fn call(&mut self, json: &str, out: &mut Vec<Piece>) -> bool {
-        #[derive(Deserialize)]
-        struct Call<'a> {
-            name: String,
-            #[serde(borrow, alias = "parameters")]
-            arguments: Option<&'a RawValue>,
-        }
-        let Ok(call) = serde_json::from_str::<Call<'_>>(json.trim()) else {
-            return false;
-        };
-        let arguments = call.arguments.map_or("{}", RawValue::get);
-        // Some models write the arguments as a string of JSON.
-        let arguments =
-            serde_json::from_str::<String>(arguments).unwrap_or_else(|_| arguments.to_owned());
-        if call.name.is_empty() {
-            return false;
-        }
-        self.calls += 1;
-        out.push(Piece::ToolCall {
-            name: call.name,
-            arguments,
-        });
-        true
+/// Adds to the arguments of the call that was begun last.
+pub(super) fn push_arguments(out: &mut Vec<Piece>, text: &str) {
+    match out.last_mut() {
+        Some(Piece::CallArguments(last)) => last.push_str(text),
+        _ => out.push(Piece::CallArguments(text.to_owned())),
     }
 }
 
 fn push_text(out: &mut Vec<Piece>, piece: Piece) {
     let empty = match &piece {
         Piece::Content(text) | Piece::Reasoning(text) => text.is_empty(),
-        Piece::ToolCall { .. } => false,
+        _ => false,
     };
     if !empty {
         out.push(piece);
@@ -259,7 +271,8 @@ fn merge(pieces: Vec<Piece>) -> Vec<Piece> {
     for piece in pieces {
         match (out.last_mut(), &piece) {
             (Some(Piece::Content(last)), Piece::Content(text))
-            | (Some(Piece::Reasoning(last)), Piece::Reasoning(text)) => last.push_str(text),
+            | (Some(Piece::Reasoning(last)), Piece::Reasoning(text))
+            | (Some(Piece::CallArguments(last)), Piece::CallArguments(text)) => last.push_str(text),
             _ => out.push(piece),
         }
     }

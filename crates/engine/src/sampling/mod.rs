@@ -15,6 +15,8 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 pub use settings::{Defaults, Settings};
 
+use crate::constrain::Mask;
+
 /// How many of the last tokens the repetition penalty looks at, as in llama.cpp.
 const REPETITION_WINDOW: usize = 64;
 
@@ -71,6 +73,19 @@ impl Sampler {
     /// # Errors
     /// [`SampleError`]; nothing is remembered then.
     pub fn sample(&mut self, logits: &mut [f32]) -> Result<Choice, SampleError> {
+        self.sample_within(logits, None)
+    }
+
+    /// As [`Sampler::sample`], among the tokens that `mask` allows.
+    /// Log-probabilities stay those of the model.
+    ///
+    /// # Errors
+    /// [`SampleError`]; nothing is remembered then.
+    pub fn sample_within(
+        &mut self,
+        logits: &mut [f32],
+        mask: Option<&Mask>,
+    ) -> Result<Choice, SampleError> {
         let mut finite = false;
         for logit in logits.iter() {
             if logit.is_nan() || *logit == f32::INFINITY {
@@ -91,6 +106,9 @@ impl Sampler {
             (logits.to_vec(), total, top)
         });
         self.bias_and_penalties(logits);
+        if let Some(mask) = mask {
+            mask.apply(logits);
+        }
         let id = if self.settings.temperature <= 0.0 {
             choose::greedy(logits)
         } else {
@@ -107,6 +125,16 @@ impl Sampler {
             }
         };
         Ok(Choice { id, logprob, top })
+    }
+
+    /// Remembers a token that was written without being sampled.
+    pub fn forced(&mut self, id: u32) {
+        self.remember(id);
+    }
+
+    /// Whether log-probabilities are reported, so that each token must be sampled.
+    pub fn reports_logprobs(&self) -> bool {
+        self.settings.logprobs.is_some()
     }
 
     fn bias_and_penalties(&self, logits: &mut [f32]) {

@@ -5,12 +5,14 @@
 //! whether text such as `<|im_end|>` is a token or just text.
 
 mod detokenizer;
+mod plain;
 mod pre;
 mod spm;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use aho_corasick::{AhoCorasick, MatchKind};
 use tokenizers::models::bpe::BPE;
@@ -23,6 +25,7 @@ use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{PreTokenizerWrapper, SplitDelimiterBehavior};
 
 pub use detokenizer::Detokenizer;
+pub use plain::Plain;
 
 use crate::gguf::{Gguf, LoadError};
 use crate::template::{Rendered, SENTINEL};
@@ -38,7 +41,7 @@ const SPM_SPACE: &str = "\u{2581}";
 
 /// A model's tokenizer.
 pub struct Tokenizer {
-    kind: Kind,
+    kind: Arc<Kind>,
     /// What each id stands for.
     bytes: Vec<Vec<u8>>,
     specials: Specials,
@@ -233,7 +236,7 @@ impl Tokenizer {
         end_of_generation.sort_unstable();
         end_of_generation.dedup();
         Ok(Self {
-            kind,
+            kind: Arc::new(kind),
             bytes,
             specials,
             bos,
@@ -386,7 +389,7 @@ impl Tokenizer {
         after_special: bool,
         ids: &mut Vec<u32>,
     ) -> Result<(), LoadError> {
-        match &self.kind {
+        match &*self.kind {
             Kind::Library(tokenizer) => {
                 let encoding = tokenizer.encode_fast(text, false).map_err(|error| {
                     LoadError::Unsupported(format!("the text cannot be tokenised: {error}"))

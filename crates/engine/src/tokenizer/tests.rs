@@ -186,7 +186,7 @@ fn a_tokenizer_json_stands_in_for_an_unknown_pre_tokenizer() {
     let path = folder.path().join("tokenizer.json");
     // The same vocabulary, in the library's own form.
     let known = Tokenizer::from_gguf(&tiny(Some("qwen2"))).unwrap();
-    let Kind::Library(library) = &known.kind else {
+    let Kind::Library(library) = &*known.kind else {
         panic!("byte-level BPE runs on the library")
     };
     library.save(&path, false).unwrap();
