@@ -7,6 +7,8 @@
 //! and several rows, read each tile together.
 
 #[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
 mod scalar;
 mod tiles;
@@ -207,6 +209,11 @@ impl<'a> Work<'a> {
             Isa::Avx512 if avx512::fits(head_dim) => unsafe {
                 avx512::scores(scratch, span, queries, head_dim);
             },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Isa::Avx2 if avx2::fits(head_dim) => unsafe {
+                avx2::scores(scratch, span, queries, head_dim);
+            },
             _ => scalar::scores(scratch, span, queries, head_dim),
         }
         isa.compiled(
@@ -228,6 +235,11 @@ impl<'a> Work<'a> {
             // SAFETY: as above.
             Isa::Avx512 if avx512::fits(head_dim) => unsafe {
                 avx512::accumulate(scratch, span, queries, head_dim);
+            },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Isa::Avx2 if avx2::fits(head_dim) => unsafe {
+                avx2::accumulate(scratch, span, queries, head_dim);
             },
             _ => scalar::accumulate(scratch, span, queries, head_dim),
         }
@@ -330,12 +342,9 @@ impl Scratch {
                 *score = cap * tanh(*score / cap);
             }
         }
-        if from > 0 || to < SPAN {
-            for (token, score) in scores.iter_mut().enumerate() {
-                let seen = (token >= from) & (token < to);
-                *score = if seen { *score } else { f32::NEG_INFINITY };
-            }
-        }
+        // What lies outside may not even be a number.
+        scores[..from].fill(f32::NEG_INFINITY);
+        scores[to..].fill(f32::NEG_INFINITY);
         let mut lanes = [f32::NEG_INFINITY; 16];
         for scores in scores.as_chunks::<16>().0 {
             for lane in 0..16 {
@@ -354,14 +363,16 @@ impl Scratch {
             }
         }
         let mut lanes = [0f32; 16];
-        for (index, scores) in scores.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+        for scores in scores.as_chunks_mut::<16>().0 {
             for lane in 0..16 {
-                let token = index * 16 + lane;
-                let seen = (token >= from) & (token < to);
-                let weight = exp(scores[lane] - max);
-                scores[lane] = if seen { weight } else { 0.0 };
+                scores[lane] = exp(scores[lane] - max);
                 lanes[lane] += scores[lane];
             }
+        }
+        if from > 0 || to < SPAN {
+            // e^-inf came out as a very small number, not as nothing.
+            scores[..from].fill(0.0);
+            scores[to..].fill(0.0);
         }
         self.sum[query] += lanes.iter().sum::<f32>();
     }

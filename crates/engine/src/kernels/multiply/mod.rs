@@ -5,6 +5,8 @@
 //! or a few rows' activations.
 
 #[cfg(target_arch = "x86_64")]
+pub(super) mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod raw;
@@ -221,6 +223,9 @@ fn kernel(
         #[cfg(target_arch = "x86_64")]
         // SAFETY: `isa` is usable on this processor.
         Isa::Avx512 => unsafe { avx512::tile_row(kind, tiles, rows, first, sums) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Isa::Avx2 => unsafe { avx2::tile_row(kind, tiles, rows, first, sums) },
         _ => scalar::tile_row(kind, tiles, rows, first, sums),
     }
 }

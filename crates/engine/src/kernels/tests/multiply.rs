@@ -302,3 +302,58 @@ fn rows_that_are_no_numbers_are_survived() {
         }
     }
 }
+
+/// The kernels of AVX2 without dot products, which a processor with them would
+/// never enter: every type, on random and on extreme quants.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn avx2_without_dot_products_agrees_with_the_portable_one() {
+    use crate::kernels::multiply::avx2::tile_row_plain;
+    if !Isa::Avx2.is_available() {
+        return;
+    }
+    let (team, mut random) = (Team::new(1), Random(30));
+    for ty in TYPES {
+        for extreme in [None, Some(0x00), Some(0x7f), Some(0x80), Some(0xff)] {
+            let columns = columns(ty, 3);
+            let mut data = random_blocks(&mut random, ty, 16, columns);
+            if let Some(byte) = extreme {
+                let (_, size) = ty.block().unwrap();
+                for block in data.chunks_exact_mut(size) {
+                    match ty {
+                        TensorType::Q4_0 | TensorType::Q8_0 => block[2..].fill(byte),
+                        TensorType::Q4K | TensorType::Q5K => block[4..].fill(byte),
+                        TensorType::Q6K => block[..208].fill(byte),
+                        _ => {}
+                    }
+                }
+            }
+            let packed = Packed::pack(&team, ty, &data, 16, columns).unwrap();
+            for count in 1..=4 {
+                let mut x = random.normals(count * columns);
+                if extreme.is_some() {
+                    let sign = if random.below(2) == 0 { 1.0 } else { -1.0 };
+                    x.fill(sign);
+                }
+                let mut acts = Activations::new(count, columns, packed.is_float());
+                acts.quantise(&team, Isa::Scalar, &x, count, columns);
+                let mut plain = vec![0.0; count * 16];
+                multiply(
+                    &team,
+                    Isa::Scalar,
+                    &mut [(&packed, &mut plain)],
+                    &acts,
+                    false,
+                );
+                let wide: Vec<f64> = plain.iter().copied().map(f64::from).collect();
+                let mut out = vec![[f32::NAN; 16]; count];
+                // SAFETY: AVX2 is available.
+                unsafe {
+                    tile_row_plain(packed.kind(), packed.tile_row(0), &acts.view(), 0, &mut out);
+                }
+                let error = relative_error(&wide, out.as_flattened());
+                assert!(error < 3e-6, "{ty:?} {extreme:?}, {count} rows: {error}");
+            }
+        }
+    }
+}
