@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::terms::Terms;
 use super::wire::WireChat;
 use crate::embed::EmbeddingCard;
 use crate::events::Event;
@@ -39,6 +40,8 @@ pub struct EngineJob {
     pub partial: String,
     /// What the model's manifest says, for a request for vectors.
     pub embedding: Option<EmbeddingCard>,
+    /// How it is to be treated among the others.
+    pub terms: Terms,
 }
 
 impl EngineJob {
@@ -51,6 +54,7 @@ impl EngineJob {
             chat: WireChat::of(request.chat()),
             partial: String::new(),
             embedding: None,
+            terms: Terms::default(),
         }
     }
 
@@ -68,7 +72,13 @@ impl EngineJob {
             chat: WireChat::of(request.chat()),
             partial: String::new(),
             embedding: None,
+            terms: Terms::default(),
         }
+    }
+
+    /// The same job on these terms.
+    pub fn on(self, terms: Terms) -> Self {
+        Self { terms, ..self }
     }
 }
 
@@ -147,6 +157,28 @@ pub struct Timings {
     pub decode_ms: f64,
     /// Tokens written.
     pub decode_tokens: u32,
+    /// Tokens of the prompt that were found computed.
+    pub cached_tokens: u32,
+    /// Tokens guessed ahead of the model, and how many of those it then chose.
+    pub guessed_tokens: u32,
+    /// See `guessed_tokens`.
+    pub accepted_tokens: u32,
+    /// How sure the model was of what it wrote.
+    pub confidence: Confidence,
+}
+
+/// How sure a model was of an answer's tokens: figures over all of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Confidence {
+    /// Tokens that the figures are over.
+    pub tokens: u32,
+    /// Least of the margins. A margin is the probability of the likeliest token
+    /// less that of the second, in the model's own distribution: 0 to 1.
+    pub min_margin: f32,
+    /// Mean of the margins.
+    pub mean_margin: f32,
+    /// Mean of the entropies of the model's own distribution, in nats.
+    pub mean_entropy: f32,
 }
 
 /// What the engine is doing.
@@ -160,6 +192,28 @@ pub struct EngineState {
     pub wait_ms: f64,
     /// Models in memory.
     pub models: Vec<LoadedModel>,
+    /// How busy and how fast each model in memory is, by name.
+    pub loads: Vec<ModelLoad>,
+}
+
+/// A model at work: what it has to do and how fast it was measured to be.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ModelLoad {
+    /// The model's name, without `local/`.
+    pub name: String,
+    /// Answers that it is making.
+    pub running: u32,
+    /// Tokens of their prompts that are still to be computed.
+    pub prompt_tokens_ahead: u32,
+    /// Milliseconds per token of a prompt; `None` until measured.
+    pub ms_per_prompt_token: Option<f64>,
+    /// Milliseconds between two tokens of an answer, with as many answers at
+    /// once as there are now; `None` until measured.
+    pub ms_per_token: Option<f64>,
+    /// Keys and values of running answers and kept prefixes, in bytes.
+    pub kv_bytes: u64,
+    /// The most that these may take, in bytes.
+    pub kv_budget_bytes: u64,
 }
 
 /// A model in memory.

@@ -11,13 +11,18 @@
 mod codec;
 mod egress;
 mod engine;
+mod terms;
 mod wire;
 
 pub use codec::{FrameError, MAX_FRAME_BYTES, Reader, decode, encode, encode_into};
 pub use egress::{
     Download, DownloadEvent, EgressJob, FromEgress, ModelCard, ProviderCard, TimeLimits, ToEgress,
 };
-pub use engine::{EngineJob, EngineState, FromEngine, LoadedModel, ModelSource, Timings, ToEngine};
+pub use engine::{
+    Confidence, EngineJob, EngineState, FromEngine, LoadedModel, ModelLoad, ModelSource, Timings,
+    ToEngine,
+};
+pub use terms::{Priority, Purpose, Terms};
 pub use wire::WireChat;
 
 /// Version of all frames. Processes of one binary always agree; the check is

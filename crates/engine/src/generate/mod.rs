@@ -1,29 +1,42 @@
 //! One answer, as a state machine that moves one step at a time.
 //!
-//! A step computes one piece of the prompt or one token of the answer, so that
-//! whoever drives several answers can take turns, and can drop one between any
-//! two steps. Steps are short: pieces of the prompt are cut to a fraction of a
-//! second at the speed that was measured. What is not here: threads, queues
-//! and links ([`crate::worker`]).
+//! A step computes one piece of the prompt or the next token of the answer, so
+//! that whoever drives several answers can move them together ([`batch`]), and
+//! can drop one between any two steps. Steps are short: pieces of the prompt
+//! are cut to a fraction of a second at the speed that was measured ([`pace`]).
+//! What is not here: threads, queues and links ([`crate::worker`]).
 
+mod batch;
 mod date;
+mod guess;
+mod pace;
+mod prefix;
 mod prompt;
 mod ready;
+mod tally;
 mod writer;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nearfar_domain::chat::Chat;
-use nearfar_domain::events::{Event, Failure, FailureKind, FinishReason, TokenLogprob, Usage};
-use nearfar_domain::frames::Timings;
+use nearfar_domain::events::{Event, Failure, FailureKind, FinishReason, Usage};
+use nearfar_domain::frames::{Purpose, Timings};
 
 use crate::constrain::{Constraint, ConstraintError};
-use crate::model::{Cache, ModelError};
-use crate::sampling::{Choice, Sampler};
+use crate::model::{BLOCK_TOKENS, Cache, Part, Wanted};
+use crate::sampling::{Certainty, Choice, Sampler, certainty};
+pub use batch::{Turn, step};
+use guess::Guesser;
+pub use pace::{Pace, STEP_WHILE_QUIET, STEP_WHILE_SPEAKING};
 pub use prompt::Prepared;
 pub use ready::ReadyModel;
+use tally::Tally;
 use writer::Writer;
+
+/// A constraint may settle some tokens after the one that was chosen; up to
+/// this many are computed with it in one step.
+const MAX_FORCED: usize = 32;
 
 /// What a step left to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +55,9 @@ pub struct Generation {
     /// once the prompt is computed.
     tokens: Vec<u32>,
     prompt_tokens: usize,
-    cached: usize,
+    /// Tokens of the prompt that were found computed when it began.
+    cached: Option<usize>,
+    purpose: Purpose,
     /// The most tokens that may be written.
     limit: usize,
     written: usize,
@@ -51,14 +66,30 @@ pub struct Generation {
     /// What the answer must look like, where the request says so.
     constraint: Option<Constraint>,
     writer: Writer,
+    guesser: Guesser,
+    tally: Tally,
+    /// The tokens of the next step: a piece of the prompt, or the last token and
+    /// guesses at what follows it.
+    feed: Vec<u32>,
+    /// How many of these are guesses.
+    guessed: usize,
+    /// How many rows of logits it wants of the next step: of its last tokens.
+    rows: usize,
+    guessed_tokens: usize,
+    accepted_tokens: usize,
     prefill: Duration,
     decode: Duration,
+    suspect: bool,
 }
 
 impl Generation {
-    /// Begins an answer; computes nothing yet. Takes over the keys and values of
-    /// an earlier answer as far as the two prompts agree.
+    /// Begins an answer; computes nothing yet.
     pub fn new(ready: Arc<ReadyModel>, prepared: Prepared) -> Self {
+        Self::with(ready, prepared, Purpose::Answer)
+    }
+
+    /// Begins an answer, or the prompt of one that is yet to be asked for.
+    pub fn with(ready: Arc<ReadyModel>, prepared: Prepared, purpose: Purpose) -> Self {
         let Prepared {
             tokens,
             limit,
@@ -66,22 +97,29 @@ impl Generation {
             constraint,
             writer,
         } = prepared;
-        // The last token is computed anew: its logits are what the answer begins with.
-        let (cache, cached) = ready.take_cache(&tokens[..tokens.len().saturating_sub(1)]);
         Self {
             sampler: Sampler::new(settings, &tokens),
             prompt_tokens: tokens.len(),
             limit,
+            cache: ready.model.new_cache(),
             ready,
-            cache,
             tokens,
-            cached,
+            cached: None,
+            purpose,
             written: 0,
             reasoning: 0,
             constraint,
             writer,
+            guesser: Guesser::default(),
+            tally: Tally::default(),
+            feed: Vec::new(),
+            guessed: 0,
+            rows: 0,
+            guessed_tokens: 0,
+            accepted_tokens: 0,
             prefill: Duration::ZERO,
             decode: Duration::ZERO,
+            suspect: false,
         }
     }
 
@@ -93,35 +131,195 @@ impl Generation {
         prompt::prepare(ready, chat, partial)
     }
 
-    /// One step. Its events are added to `out`; `Finished` is the last of them.
+    /// One step of this answer alone. Its events are added to `out`; `Finished`
+    /// is the last of them.
     ///
     /// # Errors
     /// The answer failed and is not to be stepped again.
     pub fn step(&mut self, out: &mut Vec<Event>) -> Result<Progress, Failure> {
-        let done = self.cache.len();
-        let pending = self.tokens.len().saturating_sub(done);
-        let prefilling = self.written == 0;
-        let count = if prefilling {
-            pending.min(self.ready.chunk_tokens())
-        } else {
-            pending
+        let ready = Arc::clone(&self.ready);
+        let allowance = ready.piece_tokens(STEP_WHILE_QUIET);
+        let mut turns = [Turn::new(self, allowance)];
+        step(&ready, &mut turns);
+        let [
+            Turn {
+                events, outcome, ..
+            },
+        ] = turns;
+        out.extend(events);
+        outcome
+    }
+
+    /// What it is for.
+    pub fn purpose(&self) -> Purpose {
+        self.purpose
+    }
+
+    /// The model that makes the answer.
+    pub fn ready(&self) -> &Arc<ReadyModel> {
+        &self.ready
+    }
+
+    /// Tokens that are still to be computed before the next one can be chosen.
+    pub fn pending(&self) -> usize {
+        self.tokens.len().saturating_sub(self.cache.len())
+    }
+
+    /// Whether it is at its prompt (also once more, after its keys and values
+    /// had to make room) rather than writing.
+    pub fn is_prefilling(&self) -> bool {
+        self.written == 0 || self.pending() > MAX_FORCED
+    }
+
+    /// Takes over what is known of the tokens from earlier prompts, where that
+    /// is more than it has. The last token is computed anew: its logits are what
+    /// the answer goes on with.
+    fn begin(&mut self) {
+        let wanted = match self.purpose {
+            Purpose::Answer => self.tokens.len().saturating_sub(1),
+            Purpose::Prefill { .. } => self.tokens.len(),
         };
-        let begun = Instant::now();
-        let logits = self
+        let tokens = &self.tokens[..wanted];
+        if self.ready.known_tokens(tokens) > self.cache.len() {
+            self.cache = self.ready.take_cache(tokens);
+        }
+        self.cached.get_or_insert(self.cache.len());
+    }
+
+    /// Bytes of keys and values that `tokens` more would take.
+    fn room_for(&self, tokens: usize) -> u64 {
+        let blocks = self.cache.blocks();
+        let more = (self.cache.len() + tokens).div_ceil(BLOCK_TOKENS) - blocks.len();
+        // A partly filled block that others hold, too, is copied first.
+        let shared = !self.cache.len().is_multiple_of(BLOCK_TOKENS)
+            && blocks.last().is_some_and(|block| block.holders() > 1);
+        (more + usize::from(shared)) as u64 * self.ready.model.kv_pool().block_bytes()
+    }
+
+    /// Lets others use what was computed of its tokens so far.
+    fn share(&self) {
+        self.ready.keep_cache(&self.tokens, &self.cache, false);
+    }
+
+    /// How many of the first tokens are the same.
+    fn in_common(&self, other: &Self) -> usize {
+        let both = self.tokens.iter().zip(&other.tokens);
+        both.take_while(|(a, b)| a == b).count()
+    }
+
+    /// Drops what was computed; it is computed anew from the tokens.
+    fn forget(&mut self) {
+        self.cache = self.ready.model.new_cache();
+    }
+
+    /// A step with others failed: the next one is to be made alone.
+    fn suspect(&mut self) {
+        self.suspect = true;
+    }
+
+    /// Whether its next step is to be made alone, because one with others failed.
+    pub fn is_suspect(&self) -> bool {
+        self.suspect
+    }
+
+    /// Lays out the tokens of the next step, which `sharing` answers share.
+    fn lay_out(&mut self, allowance: usize, sharing: usize) {
+        if self.is_prefilling() {
+            self.begin();
+        }
+        let (done, pending) = (self.cache.len(), self.pending());
+        self.feed.clear();
+        self.guessed = 0;
+        if self.is_prefilling() {
+            let count = pending.min(allowance);
+            self.feed
+                .extend_from_slice(&self.tokens[done..done + count]);
+            let answers = self.purpose == Purpose::Answer && count == pending;
+            self.rows = usize::from(answers);
+            return;
+        }
+        self.feed.extend_from_slice(&self.tokens[done..]);
+        self.rows = 1;
+        // Under a constraint the masks of later places are not known yet.
+        if self.constraint.is_some() || pending > 1 {
+            return;
+        }
+        let context = self.ready.model.context_tokens();
+        // The model's own token comes on top of the guesses.
+        let most = (self.limit.saturating_sub(self.written + 1))
+            .min(context.saturating_sub(self.tokens.len() + 1));
+        let guesser = &mut self.guesser;
+        self.guessed = self
             .ready
-            .model
-            .forward(&mut self.cache, &self.tokens[done..done + count]);
-        let mut logits = logits.map_err(|error| model_failure(&error))?;
-        let took = begun.elapsed();
-        if prefilling {
+            .with_pace(|pace| guesser.guess(&self.tokens, most, pace, sharing));
+        self.feed
+            .extend_from_slice(&guesser.guesses()[..self.guessed]);
+        self.rows = 1 + self.guessed;
+    }
+
+    /// Its part of the step that was laid out; `None` where nothing is left to
+    /// compute.
+    fn part(&mut self) -> Option<Part<'_>> {
+        let logits = match self.rows {
+            0 => Wanted::None,
+            1 => Wanted::Last,
+            _ => Wanted::All,
+        };
+        (!self.feed.is_empty()).then_some(Part {
+            cache: &mut self.cache,
+            tokens: &self.feed,
+            logits,
+        })
+    }
+
+    /// Takes in what the step computed for it: `rows` of logits, in `took`.
+    fn take_rows(
+        &mut self,
+        rows: Vec<Vec<f32>>,
+        took: Duration,
+        out: &mut Vec<Event>,
+    ) -> Result<Progress, Failure> {
+        self.suspect = false;
+        // Where this step's tokens begin.
+        let done = self.cache.len().saturating_sub(self.feed.len());
+        if self.written == 0 {
             self.prefill += took;
-            self.ready.measured_prefill(count, took);
-            if count < pending {
-                return Ok(Progress::More);
+        } else {
+            self.decode += took;
+        }
+        if rows.is_empty() {
+            let over = self.purpose != Purpose::Answer && self.pending() == 0;
+            if over {
+                out.push(self.finished(FinishReason::Stop));
+            }
+            return Ok(if over {
+                Progress::Finished
+            } else {
+                Progress::More
+            });
+        }
+        self.guessed_tokens += self.guessed;
+        let first = self.feed.len() - rows.len();
+        for (index, logits) in rows.into_iter().enumerate() {
+            let choice = self.choose(logits)?;
+            let id = choice.id;
+            let progress = self.take(choice, out)?;
+            let right = self.guesser.came(index, id) && index < self.guessed;
+            self.accepted_tokens += usize::from(right);
+            if progress == Progress::Finished || !right {
+                // What was computed for wrong guesses is forgotten.
+                self.cache.truncate(done + first + index + 1);
+                return Ok(progress);
             }
         }
+        Ok(Progress::More)
+    }
+
+    /// Chooses the next token from the model's logits.
+    fn choose(&mut self, mut logits: Vec<f32>) -> Result<Choice, Failure> {
         // Ids past the tokenizer's vocabulary are padding of the weights.
         logits.truncate(self.ready.tokenizer.vocab_size());
+        let certainty = certainty(&logits);
         let mask = match &mut self.constraint {
             Some(constraint) => constraint.mask().map_err(|error| unfollowed(&error))?,
             None => None,
@@ -130,10 +328,8 @@ impl Generation {
             .sampler
             .sample_within(&mut logits, mask.as_ref())
             .map_err(|error| Failure::new(FailureKind::ModelBroken, error.to_string()))?;
-        if !prefilling {
-            self.decode += begun.elapsed();
-        }
-        self.take(choice, out)
+        self.tally.extend(certainty);
+        Ok(choice)
     }
 
     /// Adds a chosen token to the answer, and those that must follow it.
@@ -188,23 +384,7 @@ impl Generation {
         let logprob = choice
             .logprob
             .filter(|_| visible)
-            .map(|logprob| TokenLogprob {
-                token: String::from_utf8_lossy(bytes).into_owned(),
-                bytes: bytes.to_vec(),
-                logprob,
-                top: choice
-                    .top
-                    .iter()
-                    .map(|(id, logprob)| {
-                        let bytes = tokenizer.token_bytes(*id);
-                        (
-                            String::from_utf8_lossy(bytes).into_owned(),
-                            bytes.to_vec(),
-                            *logprob,
-                        )
-                    })
-                    .collect(),
-            });
+            .map(|logprob| self.ready.told(&choice, logprob));
         let was_reasoning = self.writer.is_reasoning();
         let stopped = self.writer.push(bytes, logprob, out);
         if was_reasoning || self.writer.is_reasoning() {
@@ -244,7 +424,7 @@ impl Generation {
             reason,
             usage: Usage {
                 prompt: Some(self.prompt_tokens as u64),
-                cached_prompt: Some(self.cached as u64),
+                cached_prompt: Some(self.cached.unwrap_or(0) as u64),
                 completion: Some(self.written as u64),
                 reasoning: Some(self.reasoning as u64),
             },
@@ -256,13 +436,27 @@ impl Generation {
         &self.tokens[self.prompt_tokens..]
     }
 
-    /// Where the time went so far; queueing and loading are the caller's.
+    /// How sure the model was of each token that it chose, in order; the one
+    /// that ended the answer is among them.
+    pub fn certainties(&self) -> &[Certainty] {
+        self.tally.tokens()
+    }
+
+    /// Where the time went so far; queueing and loading are the caller's. A step
+    /// that several answers shared counts whole for each of them: it is how long
+    /// they waited.
     pub fn timings(&self) -> Timings {
+        let count = |tokens: usize| u32::try_from(tokens).unwrap_or(u32::MAX);
+        let cached = self.cached.unwrap_or(0);
         Timings {
             prefill_ms: self.prefill.as_secs_f64() * 1000.0,
-            prefill_tokens: u32::try_from(self.prompt_tokens - self.cached).unwrap_or(u32::MAX),
+            prefill_tokens: count(self.prompt_tokens - cached),
             decode_ms: self.decode.as_secs_f64() * 1000.0,
-            decode_tokens: u32::try_from(self.written).unwrap_or(u32::MAX),
+            decode_tokens: count(self.written),
+            cached_tokens: count(cached),
+            guessed_tokens: count(self.guessed_tokens),
+            accepted_tokens: count(self.accepted_tokens),
+            confidence: self.tally.confidence(),
             ..Timings::default()
         }
     }
@@ -270,14 +464,8 @@ impl Generation {
     /// Ends this answer, whole or not, and keeps its keys and values for the
     /// next prompt that begins alike. Not to be called after a failed step.
     pub fn keep(self) {
-        let Self {
-            ready,
-            cache,
-            mut tokens,
-            ..
-        } = self;
-        tokens.truncate(cache.len());
-        ready.keep_cache(tokens, cache);
+        let pin = self.purpose == Purpose::Prefill { pin: true };
+        self.ready.keep_cache(&self.tokens, &self.cache, pin);
     }
 }
 
@@ -298,9 +486,7 @@ fn unfollowed(error: &ConstraintError) -> Failure {
     Failure::new(kind, error.to_string())
 }
 
-fn model_failure(error: &ModelError) -> Failure {
-    Failure::new(error.kind(), error.to_string())
-}
-
+#[cfg(test)]
+mod batch_tests;
 #[cfg(test)]
 mod tests;

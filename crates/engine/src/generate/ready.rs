@@ -1,29 +1,22 @@
 //! A loaded model with everything that turns requests into answers.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use nearfar_domain::chat::{Chat, ResponseFormat, ToolChoice};
-use nearfar_domain::events::{Failure, FailureKind};
+use nearfar_domain::events::{Failure, FailureKind, TokenLogprob};
 
+use super::pace::Pace;
+use super::prefix::Prefixes;
 use crate::constrain::{Constraint, Grammars, Reasoning};
 use crate::gguf::{Gguf, LoadError};
 use crate::inspect::{fits, offers_tools};
 use crate::model::{Cache, Model};
 use crate::output::{MARKS, ToolFormat};
-use crate::sampling::Defaults;
+use crate::sampling::{Choice, Defaults};
 use crate::template::ChatTemplate;
 use crate::tokenizer::Tokenizer;
-
-/// A piece of the prompt should take this long: a cancelled answer gives the
-/// processor back within 50 ms.
-const CHUNK_TIME: Duration = Duration::from_millis(30);
-/// Longer pieces make the prompt no faster and take more memory.
-const MAX_CHUNK: usize = 256;
-/// Conversations whose keys and values stay in memory, per model.
-const KEPT: usize = 2;
 
 /// A model in memory with its tokenizer, its template and its last conversations.
 pub struct ReadyModel {
@@ -36,15 +29,8 @@ pub struct ReadyModel {
     marks: Vec<u32>,
     /// Made when a request first asks for a form.
     grammars: OnceLock<Grammars>,
-    kept: Mutex<Vec<Kept>>,
-    /// Nanoseconds per token of the prompt; 0 until measured.
-    prefill_ns: AtomicU64,
-}
-
-/// The keys and values of `tokens`.
-struct Kept {
-    tokens: Vec<u32>,
-    cache: Cache,
+    prefixes: Mutex<Prefixes>,
+    pace: Mutex<Pace>,
 }
 
 impl ReadyModel {
@@ -77,8 +63,8 @@ impl ReadyModel {
             template,
             marks,
             grammars: OnceLock::new(),
-            kept: Mutex::new(Vec::new()),
-            prefill_ns: AtomicU64::new(0),
+            prefixes: Mutex::default(),
+            pace: Mutex::default(),
         })
     }
 
@@ -114,14 +100,9 @@ impl ReadyModel {
         self.template.as_ref().is_some_and(offers_tools)
     }
 
-    /// Weights and kept caches, in bytes.
+    /// Weights, and keys and values of all that is under way or kept, in bytes.
     pub fn memory_bytes(&self) -> u64 {
-        let caches: u64 = self
-            .lock_kept()
-            .iter()
-            .map(|kept| kept.cache.memory_bytes())
-            .sum();
-        self.model.memory_bytes() + caches
+        self.model.memory_bytes() + self.model.kv_pool().memory_bytes()
     }
 
     pub(super) fn tool_format(&self) -> ToolFormat {
@@ -166,66 +147,87 @@ impl ReadyModel {
         !self.tokenizer.is_control(id) || self.marks.contains(&id)
     }
 
-    /// How many tokens of a prompt to compute at once.
-    pub(super) fn chunk_tokens(&self) -> usize {
-        match self.prefill_ns.load(Ordering::Relaxed) {
-            // Before the first measurement: big models begin with one token.
-            0 => usize::try_from((256 << 20) / self.model.memory_bytes().max(1))
-                .unwrap_or(1)
-                .clamp(1, 16),
-            ns => usize::try_from(CHUNK_TIME.as_nanos() as u64 / ns)
-                .unwrap_or(1)
-                .clamp(1, MAX_CHUNK),
+    /// How many tokens a step may compute to last `time`.
+    pub fn piece_tokens(&self, time: Duration) -> usize {
+        // Before the first measurement: big models begin with one token.
+        self.with_pace(|pace| pace.tokens_within(time))
+            .unwrap_or_else(|| {
+                usize::try_from((256 << 20) / self.model.memory_bytes().max(1))
+                    .unwrap_or(1)
+                    .clamp(1, 16)
+            })
+    }
+
+    /// Remembers how long a step of `tokens` took.
+    pub(super) fn measured(&self, tokens: usize, took: Duration) {
+        locked(&self.pace).measured(tokens, took);
+    }
+
+    /// Looks at the measured speed.
+    pub fn with_pace<T>(&self, look: impl FnOnce(&Pace) -> T) -> T {
+        look(&locked(&self.pace))
+    }
+
+    /// A chosen token as a client sees it, with the alternatives.
+    pub(super) fn told(&self, choice: &Choice, logprob: f32) -> TokenLogprob {
+        let text = |id: u32| {
+            let bytes = self.tokenizer.token_bytes(id);
+            (String::from_utf8_lossy(bytes).into_owned(), bytes.to_vec())
+        };
+        let (token, bytes) = text(choice.id);
+        TokenLogprob {
+            token,
+            bytes,
+            logprob,
+            top: choice
+                .top
+                .iter()
+                .map(|(id, logprob)| {
+                    let (token, bytes) = text(*id);
+                    (token, bytes, *logprob)
+                })
+                .collect(),
         }
     }
 
-    /// Remembers how fast a piece of a prompt was. A slower one counts at once,
-    /// a faster one by half: cancelling in time matters more than throughput.
-    pub(super) fn measured_prefill(&self, tokens: usize, took: Duration) {
-        let ns = (took.as_nanos() as u64 / tokens.max(1) as u64).max(1);
-        let before = self.prefill_ns.load(Ordering::Relaxed);
-        let now = if before == 0 || ns >= before {
-            ns
-        } else {
-            before.midpoint(ns)
-        };
-        self.prefill_ns.store(now, Ordering::Relaxed);
+    /// A sequence that holds as much of `prompt` as is known.
+    pub(super) fn take_cache(&self, prompt: &[u32]) -> Cache {
+        locked(&self.prefixes)
+            .take(prompt)
+            .unwrap_or_else(|| self.model.new_cache())
     }
 
-    /// A cache that holds as much of `prompt` as any kept one does, and how much.
-    pub(super) fn take_cache(&self, prompt: &[u32]) -> (Cache, usize) {
-        let mut kept = self.lock_kept();
-        let best = kept
-            .iter()
-            .enumerate()
-            .map(|(index, kept)| (common_prefix(&kept.tokens, prompt), index))
-            .max();
-        let Some((common @ 1.., index)) = best else {
-            return (self.model.new_cache(), 0);
-        };
-        let mut cache = kept.remove(index).cache;
-        cache.truncate(common);
-        let held = cache.len();
-        (cache, held)
+    /// How many tokens of a prompt need not be computed.
+    pub fn known_tokens(&self, prompt: &[u32]) -> usize {
+        locked(&self.prefixes).known(prompt)
     }
 
-    /// Keeps a conversation's keys and values; the oldest one makes room.
-    pub(super) fn keep_cache(&self, tokens: Vec<u32>, cache: Cache) {
-        let mut kept = self.lock_kept();
-        if kept.len() >= KEPT {
-            kept.remove(0);
+    /// Keeps what was computed of `tokens` for prompts that begin alike; a
+    /// pinned one until the model is dropped, as far as there is room.
+    pub(super) fn keep_cache(&self, tokens: &[u32], cache: &Cache, pin: bool) {
+        locked(&self.prefixes).put(tokens, cache, pin);
+    }
+
+    /// Makes room for `bytes` more keys and values: what is kept and was unused
+    /// for the longest time goes first, pinned prompts last. Returns whether
+    /// there is as much room now.
+    pub(super) fn make_room(&self, bytes: u64) -> bool {
+        let pool = self.model.kv_pool();
+        let mut prefixes = locked(&self.prefixes);
+        loop {
+            if pool.used_bytes().saturating_add(bytes) <= pool.budget_bytes() {
+                return true;
+            }
+            if !prefixes.evict() && !prefixes.unpin_oldest() {
+                return false;
+            }
         }
-        kept.push(Kept { tokens, cache });
-    }
-
-    fn lock_kept(&self) -> std::sync::MutexGuard<'_, Vec<Kept>> {
-        // A panic elsewhere cannot leave the list half-changed.
-        self.kept
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
-fn common_prefix(a: &[u32], b: &[u32]) -> usize {
-    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+/// Locks. A panic elsewhere cannot leave what is behind these locks half-changed.
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }

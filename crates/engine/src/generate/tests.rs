@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use nearfar_domain::chat::{Message, Params, Part, Prompt, ResponseFormat, Role, Tool, ToolChoice};
-use nearfar_domain::events::ToolCallDelta;
+use nearfar_domain::events::{TokenLogprob, ToolCallDelta};
 
 use super::*;
 use crate::tiny::{IM_END, ask, chain, random, ready};

@@ -6,6 +6,7 @@
 //! vocabulary is never sorted as a whole unless the nucleus really spans it.
 
 mod choose;
+mod confidence;
 mod settings;
 
 use std::collections::{HashMap, VecDeque};
@@ -13,6 +14,7 @@ use std::collections::{HashMap, VecDeque};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
+pub use confidence::{Certainty, certainty};
 pub use settings::{Defaults, Settings};
 
 use crate::constrain::Mask;

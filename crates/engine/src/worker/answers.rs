@@ -4,13 +4,15 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nearfar_domain::events::{Event, Failure, FailureKind};
-use nearfar_domain::frames::Timings;
+use nearfar_domain::events::{Event, Failure};
+use nearfar_domain::frames::{ModelLoad, Timings};
 
-use super::guard::survive;
 use super::link::LinkId;
-use super::queue::JobKey;
-use crate::generate::{Generation, Prepared, Progress, ReadyModel};
+use super::plan::{Candidate, Rank, plan};
+use super::queue::{JobKey, Places, Standing};
+use crate::generate::{
+    self, Generation, Prepared, Progress, ReadyModel, STEP_WHILE_QUIET, STEP_WHILE_SPEAKING, Turn,
+};
 
 /// Times of a job before its answer began.
 #[derive(Clone, Copy)]
@@ -36,17 +38,38 @@ impl Before {
 struct Preparing {
     ready: Arc<ReadyModel>,
     before: Before,
+    standing: Standing,
 }
 
 struct Answer {
     key: JobKey,
     generation: Generation,
     before: Before,
+    standing: Standing,
+}
+
+impl Answer {
+    fn candidate(&self) -> Candidate {
+        Candidate {
+            rank: self.standing.rank,
+            served: self.standing.share.served(),
+            order: self.standing.order,
+            pending: self.generation.pending(),
+            prefilling: self.generation.is_prefilling(),
+        }
+    }
+}
+
+/// What a step made of one job.
+pub(super) struct Stepped {
+    pub(super) key: JobKey,
+    pub(super) events: Vec<Event>,
+    /// There when this was its last step.
+    pub(super) end: Option<Ended>,
 }
 
 /// A job that ended.
 pub(super) struct Ended {
-    pub(super) key: JobKey,
     pub(super) timings: Timings,
     pub(super) took: Duration,
 }
@@ -55,14 +78,24 @@ pub(super) struct Ended {
 #[derive(Default)]
 pub(super) struct Answers {
     preparing: BTreeMap<JobKey, Preparing>,
-    /// The front one has the next turn.
+    /// The model of the front one has the next step.
     running: VecDeque<Answer>,
 }
 
 impl Answers {
     /// Jobs that hold a place.
-    pub(super) fn len(&self) -> usize {
-        self.preparing.len() + self.running.len()
+    pub(super) fn places(&self) -> Places {
+        let mut places = Places::default();
+        let preparing = self.preparing.values().map(|job| &job.standing);
+        let running = self.running.iter().map(|answer| &answer.standing);
+        for standing in preparing.chain(running) {
+            match standing.rank {
+                Rank::Interactive => places.interactive += 1,
+                Rank::Batch => places.batch += 1,
+                Rank::Ahead => places.ahead += 1,
+            }
+        }
+        places
     }
 
     /// Whether any answer could be stepped.
@@ -76,20 +109,36 @@ impl Answers {
     }
 
     /// Gives a job a place while its prompt is being prepared.
-    pub(super) fn prepare(&mut self, key: JobKey, ready: Arc<ReadyModel>, before: Before) {
-        self.preparing.insert(key, Preparing { ready, before });
+    pub(super) fn prepare(
+        &mut self,
+        key: JobKey,
+        ready: Arc<ReadyModel>,
+        before: Before,
+        standing: Standing,
+    ) {
+        let preparing = Preparing {
+            ready,
+            before,
+            standing,
+        };
+        self.preparing.insert(key, preparing);
     }
 
-    /// The prompt is ready: the answer takes turns from now on. Returns the
-    /// model's name, or `None` when the job was cancelled meanwhile.
+    /// The prompt is ready: the answer takes part in steps from now on. Returns
+    /// the model's name, or `None` when the job was cancelled meanwhile.
     pub(super) fn begin(&mut self, key: JobKey, prepared: Prepared) -> Option<String> {
-        let Preparing { ready, before } = self.preparing.remove(&key)?;
+        let Preparing {
+            ready,
+            before,
+            standing,
+        } = self.preparing.remove(&key)?;
         let name = ready.name().to_owned();
-        let generation = Generation::new(ready, prepared);
+        let generation = Generation::with(ready, prepared, standing.purpose);
         self.running.push_back(Answer {
             key,
             generation,
             before,
+            standing,
         });
         Some(name)
     }
@@ -98,13 +147,13 @@ impl Answers {
     /// prompt that begins alike.
     pub(super) fn remove(&mut self, key: JobKey) -> Option<Ended> {
         if let Some(preparing) = self.preparing.remove(&key) {
-            return Some(ended(key, preparing.before, Timings::default()));
+            return Some(ended(preparing.before, Timings::default()));
         }
         let index = self.running.iter().position(|answer| answer.key == key)?;
         let answer = self.running.remove(index)?;
         let timings = answer.generation.timings();
         answer.generation.keep();
-        Some(ended(key, answer.before, timings))
+        Some(ended(answer.before, timings))
     }
 
     /// Keys of a link's jobs.
@@ -118,53 +167,144 @@ impl Answers {
             .collect()
     }
 
-    /// Steps the next answer whose link has room. Returns its events, and the
-    /// end of the job where this was its last step; `None` when no answer could
-    /// be stepped.
-    pub(super) fn step(
-        &mut self,
-        has_room: impl Fn(LinkId) -> bool,
-    ) -> Option<(JobKey, Vec<Event>, Option<Ended>)> {
-        let index = self
+    /// One step of one model: of all its answers whose links have room and
+    /// whose turn it is. Models take turns. Empty when no answer could be
+    /// stepped.
+    pub(super) fn step(&mut self, has_room: impl Fn(LinkId) -> bool) -> Vec<Stepped> {
+        let Some(front) = self.running.iter().find(|answer| has_room(answer.key.0)) else {
+            return Vec::new();
+        };
+        let ready = Arc::clone(front.generation.ready());
+        let (mut own, mut others): (Vec<Answer>, VecDeque<Answer>) = (Vec::new(), VecDeque::new());
+        for answer in std::mem::take(&mut self.running) {
+            match Arc::ptr_eq(answer.generation.ready(), &ready) {
+                true => own.push(answer),
+                false => others.push_back(answer),
+            }
+        }
+        // When memory is short, the last of these make room for the first.
+        own.sort_by_key(|answer| (answer.standing.rank, answer.standing.order));
+        let mut taking: Vec<usize> = (0..own.len())
+            .filter(|index| has_room(own[*index].key.0))
+            .collect();
+        // After a step that failed, one at a time.
+        let suspect = |index: &usize| own[*index].generation.is_suspect();
+        if let Some(alone) = taking.iter().copied().find(suspect) {
+            taking = vec![alone];
+        }
+        let candidates: Vec<Candidate> =
+            taking.iter().map(|index| own[*index].candidate()).collect();
+        let speaking = candidates
+            .iter()
+            .any(|candidate| !candidate.prefilling && candidate.rank == Rank::Interactive);
+        let budget = ready.piece_tokens(match speaking {
+            true => STEP_WHILE_SPEAKING,
+            false => STEP_WHILE_QUIET,
+        });
+        let mut given = vec![0; own.len()];
+        for (index, tokens) in taking.iter().zip(plan(&candidates, budget)) {
+            given[*index] = tokens;
+        }
+        let mut turns: Vec<Turn<'_>> = own
+            .iter_mut()
+            .zip(&given)
+            .map(|(answer, given)| Turn::new(&mut answer.generation, *given))
+            .collect();
+        generate::step(&ready, &mut turns);
+        let outcomes: Vec<_> = turns
+            .into_iter()
+            .map(|turn| (turn.takes_part(), turn.events, turn.outcome))
+            .collect();
+        let mut stepped = Vec::new();
+        for ((answer, given), (took_part, events, outcome)) in
+            own.into_iter().zip(given).zip(outcomes)
+        {
+            if took_part {
+                answer.standing.share.charge(given);
+            }
+            let (step, again) = after(answer, events, outcome);
+            others.extend(again);
+            if took_part || step.end.is_some() {
+                stepped.push(step);
+            }
+        }
+        self.running = others;
+        stepped
+    }
+
+    /// How busy and how fast a model is.
+    pub(super) fn load(&self, ready: &Arc<ReadyModel>) -> ModelLoad {
+        let own = || {
+            self.running
+                .iter()
+                .filter(|answer| Arc::ptr_eq(answer.generation.ready(), ready))
+        };
+        let ahead: usize = own()
+            .filter(|answer| answer.generation.is_prefilling())
+            .map(|answer| answer.generation.pending())
+            .sum();
+        let writing = own().filter(|a| !a.generation.is_prefilling()).count();
+        let (ms_per_prompt_token, ms_per_token) = ready.with_pace(|pace| {
+            let step = pace.is_known().then(|| pace.step_ms(writing.max(1)));
+            (pace.ms_per_prompt_token(), step)
+        });
+        ModelLoad {
+            name: ready.name().to_owned(),
+            running: u32::try_from(own().count()).unwrap_or(u32::MAX),
+            prompt_tokens_ahead: u32::try_from(ahead).unwrap_or(u32::MAX),
+            ms_per_prompt_token,
+            ms_per_token,
+            kv_bytes: ready.model().kv_pool().used_bytes(),
+            kv_budget_bytes: ready.model().kv_pool().budget_bytes(),
+        }
+    }
+
+    /// How long the prompts of the interactive answers still take.
+    pub(super) fn prompts_ahead(&self) -> Duration {
+        let ms: f64 = self
             .running
             .iter()
-            .position(|answer| has_room(answer.key.0))?;
-        let mut answer = self.running.remove(index)?;
-        let key = answer.key;
-        let mut events = Vec::new();
-        let stepped = survive(|| answer.generation.step(&mut events));
-        let end = match stepped {
-            Some(Ok(Progress::More)) => {
-                self.running.push_back(answer);
-                return Some((key, events, None));
-            }
-            Some(Ok(Progress::Finished)) => {
-                let timings = answer.generation.timings();
-                answer.generation.keep();
-                ended(key, answer.before, timings)
-            }
-            Some(Err(failure)) => {
-                events.push(Event::Failed(failure));
-                ended(key, answer.before, answer.generation.timings())
-            }
-            None => {
-                events.push(Event::Failed(Failure::new(
-                    FailureKind::Internal,
-                    "the engine made a mistake while it computed this answer; other requests are not affected",
-                )));
-                ended(key, answer.before, Timings::default())
-            }
-        };
-        Some((key, events, Some(end)))
+            .filter(|answer| answer.standing.rank == Rank::Interactive)
+            .filter(|answer| answer.generation.is_prefilling())
+            .map(|answer| {
+                let each = answer
+                    .generation
+                    .ready()
+                    .with_pace(|pace| pace.ms_per_prompt_token());
+                each.unwrap_or(0.0) * answer.generation.pending() as f64
+            })
+            .sum();
+        Duration::try_from_secs_f64(ms / 1e3).unwrap_or(Duration::ZERO)
     }
 }
 
-fn ended(key: JobKey, before: Before, computed: Timings) -> Ended {
+/// What became of an answer in a step, and the answer itself if it goes on.
+fn after(
+    answer: Answer,
+    mut events: Vec<Event>,
+    outcome: Result<Progress, Failure>,
+) -> (Stepped, Option<Answer>) {
+    let key = answer.key;
+    let timings = answer.generation.timings();
+    let (end, again) = match outcome {
+        Ok(Progress::More) => (None, Some(answer)),
+        Ok(Progress::Finished) => {
+            answer.generation.keep();
+            (Some(ended(answer.before, timings)), None)
+        }
+        Err(failure) => {
+            events.push(Event::Failed(failure));
+            (Some(ended(answer.before, timings)), None)
+        }
+    };
+    (Stepped { key, events, end }, again)
+}
+
+fn ended(before: Before, computed: Timings) -> Ended {
     let Timings {
         queue_ms, load_ms, ..
     } = before.timings();
     Ended {
-        key,
         timings: Timings {
             queue_ms,
             load_ms,

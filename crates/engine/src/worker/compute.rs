@@ -9,16 +9,18 @@ use std::time::{Duration, Instant};
 use nearfar_domain::events::{Event, Failure, FailureKind};
 use nearfar_domain::frames::{EngineState, FromEngine, ModelSource, Timings, ToEngine};
 
-use super::answers::{Answers, Before, Ended};
+use super::answers::{Answers, Before, Ended, Stepped};
 use super::guard::{THREADS, survive};
 use super::link::{Input, Link, LinkId};
 use super::models::{Load, Models};
-use super::queue::{JobKey, MAX_RUNNING, MAX_WAITING, Queue, Waiting};
+use super::queue::{JobKey, Queue, Waiting};
 use super::vectors::Vectors;
 use crate::generate::{Generation, Prepared};
 
 /// While busy, the state is told at least this often.
 const STATE_EVERY: Duration = Duration::from_secs(1);
+/// Waits and rates are told at most this often for their own sake.
+const RATES_EVERY: Duration = Duration::from_millis(100);
 /// How long to wait for a full link before looking again.
 const LINK_PAUSE: Duration = Duration::from_millis(2);
 
@@ -65,7 +67,10 @@ impl Compute {
                     stepped = true;
                     continue;
                 }
-                None => self.start_jobs(),
+                None => {
+                    self.drop_expired();
+                    self.start_jobs();
+                }
             }
             stepped = self.step();
             self.tell();
@@ -78,14 +83,17 @@ impl Compute {
             return self.inputs.try_recv().ok();
         }
         let paused = self.links.values().any(|link| !link.has_room());
-        let busy = self.answers.len() > 0 || !self.queue.jobs.is_empty();
-        let patience = if paused {
+        let busy = self.answers.places().all() > 0 || !self.queue.jobs.is_empty();
+        let mut patience = if paused {
             LINK_PAUSE
         } else if busy {
             STATE_EVERY
         } else {
             return self.inputs.recv().ok();
         };
+        if let Some(expiry) = self.queue.next_expiry() {
+            patience = patience.min(expiry.saturating_duration_since(Instant::now()));
+        }
         self.inputs.recv_timeout(patience).ok()
     }
 
@@ -127,7 +135,10 @@ impl Compute {
     fn frame(&mut self, link: LinkId, frame: ToEngine) {
         match frame {
             ToEngine::Run(job) if job.chat.asks_for_vectors() => self.want_vectors(link, *job),
-            ToEngine::Run(job) => self.enqueue(Waiting::new(link, *job)),
+            ToEngine::Run(job) => {
+                let job = self.queue.arrived(link, *job);
+                self.enqueue(job);
+            }
             ToEngine::Cancel(job) => self.cancel((link, job)),
             ToEngine::Load { model, source } => {
                 if self.models.held(&model, &source).is_some() {
@@ -150,22 +161,18 @@ impl Compute {
             );
             return;
         }
-        if !self.queue.has_room(&job) {
-            let wait = self.queue.wait(self.answers.len());
-            let failure = Failure {
-                retry_after_ms: Some(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
-                ..Failure::new(
-                    FailureKind::Overloaded,
-                    format!(
-                        "{} requests wait for this device already ({MAX_WAITING} may); a new one would wait about {} s",
-                        self.queue.jobs.len(),
-                        wait.as_secs_f64().ceil()
-                    ),
-                )
-            };
-            return self.fail(key, failure, Timings::default());
+        let (places, ahead) = (self.answers.places(), self.answers.prompts_ahead());
+        if let Err(refused) = self.queue.enter(job, places, ahead) {
+            let (job, failure) = *refused;
+            self.fail(job.key, failure, Timings::default());
         }
-        self.queue.jobs.push_back(job);
+    }
+
+    /// Ends the jobs whose answers nobody waits for any more.
+    fn drop_expired(&mut self) {
+        for (job, failure) in self.queue.expired(Instant::now()) {
+            self.fail(job.key, failure, before(&job).timings());
+        }
     }
 
     fn cancel(&mut self, key: JobKey) {
@@ -188,27 +195,33 @@ impl Compute {
         }
     }
 
-    /// Gives free places to the jobs whose models are here, in order.
+    /// Asks for the models that jobs wait for, and gives free places to the
+    /// jobs whose models are here.
     fn start_jobs(&mut self) {
         let mut index = 0;
         while index < self.queue.jobs.len() {
             let job = &self.queue.jobs[index];
             let (model, source) = (job.model.clone(), job.source.clone());
-            if let Some(ready) = self.models.get(&model, &source) {
-                if self.answers.len() >= MAX_RUNNING {
-                    return;
-                }
-                if let Some(job) = self.queue.jobs.remove(index) {
-                    let before = before(&job);
-                    self.answers
-                        .prepare(job.key, std::sync::Arc::clone(&ready), before);
-                    self.prepare(job, ready);
-                }
-            } else if let Err(failure) = self.want(&model, &source) {
+            if self.models.get(&model, &source).is_none()
+                && let Err(failure) = self.want(&model, &source)
+            {
                 // Takes this job out of the queue, and all others of its model.
                 self.load_failed(&model, &source, &failure);
             } else {
                 index += 1;
+            }
+        }
+        loop {
+            let models = &mut self.models;
+            let is_here = |job: &Waiting| models.get(&job.model, &job.source).is_some();
+            let Some(job) = self.queue.next(self.answers.places(), is_here) else {
+                return;
+            };
+            if let Some(ready) = self.models.get(&job.model, &job.source) {
+                let (before, standing) = (before(&job), job.standing.clone());
+                self.answers
+                    .prepare(job.key, std::sync::Arc::clone(&ready), before, standing);
+                self.prepare(job, ready);
             }
         }
     }
@@ -346,7 +359,7 @@ impl Compute {
         }
     }
 
-    /// One step of one answer; `false` when there was none to step.
+    /// One step of one model; `false` when there was none to make.
     fn step(&mut self) -> bool {
         for link in self.links.values_mut() {
             link.flush();
@@ -355,16 +368,17 @@ impl Compute {
             return false;
         }
         let links = &self.links;
-        let Some((key, events, end)) = self
+        let stepped = self
             .answers
-            .step(|link| links.get(&link).is_some_and(Link::has_room))
-        else {
-            return false;
-        };
-        for event in events {
-            self.event(key, event);
-        }
-        if let Some(Ended { key, timings, took }) = end {
+            .step(|link| links.get(&link).is_some_and(Link::has_room));
+        let any = !stepped.is_empty();
+        for Stepped { key, events, end } in stepped {
+            for event in events {
+                self.event(key, event);
+            }
+            let Some(Ended { timings, took }) = end else {
+                continue;
+            };
             self.send(
                 key.0,
                 &FromEngine::Done {
@@ -375,7 +389,7 @@ impl Compute {
             self.queue.served(took);
             self.models.drop_leaving();
         }
-        true
+        any
     }
 
     pub(super) fn event(&mut self, (link, job): JobKey, event: Event) {
@@ -407,24 +421,34 @@ impl Compute {
 
     fn state(&self) -> EngineState {
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let (places, ahead) = (self.answers.places(), self.answers.prompts_ahead());
         EngineState {
             queued: count(self.queue.jobs.len() + self.vectors.waiting()),
-            running: count(self.answers.len() + self.vectors.running()),
-            wait_ms: self.queue.wait(self.answers.len()).as_secs_f64() * 1000.0,
+            running: count(places.all() + self.vectors.running()),
+            wait_ms: self.queue.wait(places, ahead).as_secs_f64() * 1000.0,
             models: self.models.list(),
+            loads: self
+                .models
+                .all()
+                .map(|ready| self.answers.load(ready))
+                .collect(),
         }
     }
 
-    /// Tells the state when it changed, and once a second while busy. Waits for
-    /// links without room: what they would hear later is newer.
+    /// Tells the state when it changed, and at least once a second while busy.
+    /// Waits for links without room: what they would hear later is newer.
     fn tell(&mut self) {
         if self.links.values().any(|link| !link.has_room()) {
             return;
         }
+        let age = self.told_at.elapsed();
         let state = self.state();
+        // Figures that change with every step are told a few times a second.
+        let changed = (state.queued, state.running) != (self.told.queued, self.told.running)
+            || state.models != self.told.models
+            || (age >= RATES_EVERY && state != self.told);
         let busy = state.running > 0 || state.queued > 0;
-        let due = busy && self.told_at.elapsed() >= STATE_EVERY;
-        if state == self.told && !due {
+        if !changed && !(busy && age >= STATE_EVERY) {
             return;
         }
         self.send_all(&FromEngine::State(state.clone()));

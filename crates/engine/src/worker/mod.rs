@@ -12,7 +12,9 @@ mod guard;
 mod link;
 mod memory;
 mod models;
+mod plan;
 mod queue;
+mod shares;
 mod threads;
 mod vectors;
 

@@ -94,6 +94,16 @@ impl Models {
         Some(resident.held.clone())
     }
 
+    /// Every model in memory that answers in words.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<ReadyModel>> {
+        self.memory
+            .iter()
+            .filter_map(|resident| match &resident.held {
+                Held::Words(ready) => Some(ready),
+                Held::Vectors(_) => None,
+            })
+    }
+
     /// Whether it is being loaded or waits for that.
     pub(super) fn is_coming(&self, name: &str, source: &ModelSource) -> bool {
         self.wanted.iter().any(|(n, s)| n == name && s == source)

@@ -313,11 +313,11 @@ fn a_gate_that_died_frees_its_places() {
     let engine = Engine::start();
     let source = engine.model("endless", &endless());
     let mut first = engine.link();
-    for job in 0..6 {
+    for job in 0..18 {
         first.run(job, &source, ask("hi"));
     }
     let mut second = engine.link();
-    second.state_where(|state| state.running == 4 && state.queued == 2);
+    second.state_where(|state| state.running == 16 && state.queued == 2);
     drop(first);
     second.state_where(|state| state.running == 0 && state.queued == 0);
     second.run(
@@ -341,10 +341,10 @@ fn a_full_queue_is_told_with_the_wait() {
     // A gate that does not read keeps its answers from ending.
     let mut stuck = engine.link();
     let mut gate = engine.link();
-    for job in 0..4 {
+    for job in 0..16 {
         stuck.run(job, &source, ask("hi"));
     }
-    gate.state_where(|state| state.running == 4);
+    gate.state_where(|state| state.running == 16);
     for job in 0..65 {
         gate.run(job, &source, ask("hi"));
     }
