@@ -10,6 +10,8 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod scalar;
 mod tiles;
 
@@ -214,6 +216,11 @@ impl<'a> Work<'a> {
             Isa::Avx2 if avx2::fits(head_dim) => unsafe {
                 avx2::scores(scratch, span, queries, head_dim);
             },
+            #[cfg(target_arch = "aarch64")]
+            // SAFETY: `isa` is usable on this processor; the heads fit.
+            Isa::Neon if neon::fits(head_dim) => unsafe {
+                neon::scores(scratch, span, queries, head_dim);
+            },
             _ => scalar::scores(scratch, span, queries, head_dim),
         }
         isa.compiled(
@@ -240,6 +247,11 @@ impl<'a> Work<'a> {
             // SAFETY: as above.
             Isa::Avx2 if avx2::fits(head_dim) => unsafe {
                 avx2::accumulate(scratch, span, queries, head_dim);
+            },
+            #[cfg(target_arch = "aarch64")]
+            // SAFETY: as above.
+            Isa::Neon if neon::fits(head_dim) => unsafe {
+                neon::accumulate(scratch, span, queries, head_dim);
             },
             _ => scalar::accumulate(scratch, span, queries, head_dim),
         }

@@ -8,7 +8,9 @@
 pub(super) mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
-#[cfg(target_arch = "x86_64")]
+#[cfg(target_arch = "aarch64")]
+mod neon;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod raw;
 mod scalar;
 
@@ -226,6 +228,9 @@ fn kernel(
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
         Isa::Avx2 => unsafe { avx2::tile_row(kind, tiles, rows, first, sums) },
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: `isa` is usable on this processor.
+        Isa::Neon => unsafe { neon::tile_row(kind, tiles, rows, first, sums) },
         _ => scalar::tile_row(kind, tiles, rows, first, sums),
     }
 }

@@ -57,6 +57,7 @@ impl Pass {
     }
 }
 
+#[cfg(target_arch = "x86_64")]
 /// Calls `$kernel::<M>($pass, $sums)` with M the number of sums.
 macro_rules! for_rows {
     ($kernel:ident, $pass:expr, $sums:expr, [$($m:literal)*]) => {
@@ -66,4 +67,5 @@ macro_rules! for_rows {
         }
     };
 }
+#[cfg(target_arch = "x86_64")]
 pub(super) use for_rows;
