@@ -13,7 +13,10 @@ import sys
 import time
 
 import openai
+from typing import Literal, Optional
+
 from openai import AsyncOpenAI, OpenAI
+from pydantic import BaseModel
 
 BASE_URL, MODEL, SIDE = sys.argv[1:4]
 client = OpenAI(base_url=BASE_URL, api_key="unused", max_retries=0, timeout=60)
@@ -181,6 +184,81 @@ def raw_completion():
         return  # OpenAI's chat models take no raw text; nearfar says so.
     answer = client.completions.create(model=MODEL, prompt="Hello", max_tokens=4, temperature=0)
     assert isinstance(answer.choices[0].text, str) and answer.choices[0].finish_reason in ("stop", "length")
+
+
+class Wish(BaseModel):
+    what: str
+    urgent: bool
+
+
+class Booking(BaseModel):
+    room: Literal["single", "double", "suite"]
+    guests: int
+    wishes: list[Wish]
+    note: Optional[str]
+
+
+@check
+def an_answer_parses_into_a_class():
+    if SIDE == "remote":
+        return  # The double writes prose whatever it is asked.
+    seen = 0
+    for seed in range(4):
+        try:
+            answer = client.chat.completions.parse(model=MODEL, messages=CHAT, response_format=Booking, seed=seed, temperature=1, max_tokens=400)
+        except openai.LengthFinishReasonError:
+            continue  # Cut off, and said so.
+        booking = answer.choices[0].message.parsed
+        assert isinstance(booking, Booking) and booking.room in ("single", "double", "suite")
+        seen += 1
+    assert seen, "no answer of 400 tokens was whole"
+
+
+@check
+def json_mode_and_grammars():
+    if SIDE == "remote":
+        return
+    answer = client.chat.completions.create(model=MODEL, messages=CHAT, response_format={"type": "json_object"}, temperature=0, max_tokens=300)
+    choice = answer.choices[0]
+    assert choice.finish_reason == "length" or isinstance(json.loads(choice.message.content), dict), choice
+
+    def said(**form):
+        return client.chat.completions.create(model=MODEL, messages=CHAT, max_tokens=60, extra_body=form).choices[0].message.content
+
+    assert said(guided_choice=["breakfast", "pool"]) in ("breakfast", "pool")
+    assert said(structured_outputs={"regex": "[0-9]{2}:[0-9]{2}"})[2] == ":"
+    assert said(grammar='root ::= "yes" | "no"') in ("yes", "no")
+
+
+@check
+def tools_are_called_on_demand():
+    if SIDE == "remote":
+        return
+    hello = [{"role": "user", "content": "hello"}]
+    desk = {"type": "function", "function": {"name": "call_desk", "parameters": {"type": "object", "properties": {"urgent": {"type": "boolean"}}, "required": ["urgent"]}}}
+    for choice in ("required", {"type": "function", "function": {"name": "call_desk"}}):
+        answer = client.chat.completions.create(model=MODEL, messages=hello, tools=[LIGHTS, desk], tool_choice=choice,
+                                                parallel_tool_calls=False, temperature=0, max_tokens=200)
+        assert answer.choices[0].finish_reason == "tool_calls" and not answer.choices[0].message.content, answer
+        (call,) = answer.choices[0].message.tool_calls
+        arguments = json.loads(call.function.arguments)
+        assert call.function.name in ("set_lights", "call_desk")
+        if choice != "required":
+            assert call.function.name == "call_desk" and isinstance(arguments["urgent"], bool), call
+    none = client.chat.completions.create(model=MODEL, messages=hello, tools=[LIGHTS], tool_choice="none", temperature=0, max_tokens=20)
+    assert not none.choices[0].message.tool_calls
+
+
+@check
+def a_schema_that_cannot_be_followed_is_refused():
+    if SIDE == "remote":
+        return
+    schema = {"type": "object", "properties": {"a": {"type": "array", "uniqueItems": True}}}
+    try:
+        client.chat.completions.create(model=MODEL, messages=CHAT, response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": schema}})
+        raise AssertionError("uniqueItems was taken")
+    except openai.BadRequestError as error:
+        assert error.param == "response_format.json_schema.schema" and "#/properties/a/uniqueItems" in error.message, error
 
 
 for function in checks:

@@ -361,6 +361,187 @@ fn a_tool_or_json_may_be_the_answer() {
     }
 }
 
+/// What the grammar of a demanded call allows, chosen blindly.
+fn blind_walk(chat: &Chat, format: ToolFormat, random: &mut impl FnMut(u32) -> u32) -> String {
+    let ready = concierge();
+    let tokenizer = ready.tokenizer();
+    static GRAMMARS: OnceLock<Grammars> = OnceLock::new();
+    let grammars = GRAMMARS.get_or_init(|| Grammars::new(tokenizer).unwrap());
+    let mut constraint = grammars
+        .constraint(chat, format, tokenizer, Reasoning::None)
+        .unwrap()
+        .unwrap();
+    let mut bytes = Vec::new();
+    for _ in 0..400 {
+        let mut ids = constraint.forced().unwrap();
+        if ids.is_empty() {
+            if constraint.is_over() || constraint.may_end() && random(3) == 0 {
+                return String::from_utf8(bytes).unwrap();
+            }
+            let mask = constraint.mask().unwrap().unwrap();
+            let allowed: Vec<u32> = (0..tokenizer.vocab_size() as u32)
+                .filter(|id| mask.allows(*id) && !tokenizer.ends_generation(*id))
+                .collect();
+            if allowed.is_empty() {
+                return String::from_utf8(bytes).unwrap();
+            }
+            ids.push(allowed[random(allowed.len() as u32) as usize]);
+            constraint.advance(ids[0]).unwrap();
+        }
+        for id in ids {
+            bytes.extend_from_slice(tokenizer.token_bytes(id));
+        }
+    }
+    panic!("a call without an end: {}", String::from_utf8_lossy(&bytes));
+}
+
+/// What the grammar writes, the parser reads, in any cut: the two halves of
+/// each family's format fit together.
+#[test]
+fn every_family_s_demanded_calls_are_read_back() {
+    use crate::output::{FORMATS, Piece, Splitter};
+    use rand_chacha::ChaCha8Rng;
+    use rand_chacha::rand_core::{RngCore, SeedableRng};
+    let mut source = ChaCha8Rng::seed_from_u64(3);
+    let mut random = move |below: u32| source.next_u32() % below.max(1);
+    let mut tools = tools();
+    tools.push(Tool {
+        name: "count".into(),
+        description: None,
+        parameters: Some(
+            json!({"type": "object", "properties": {
+                "n": {"type": "integer", "minimum": 0, "maximum": 9},
+                "deep": {"type": "object", "properties": {"list": {"type": "array", "items": {"enum": [true, "a\"]}", 1.5, null]}, "maxItems": 2}}, "required": ["list"]},
+                "more": {"type": "boolean"},
+            }, "required": ["deep"]})
+            .to_string(),
+        ),
+        strict: None,
+    });
+    let chat = Chat {
+        tools,
+        tool_choice: ToolChoice::Required,
+        ..ask("Hi")
+    };
+    for format in FORMATS {
+        let mut calls = 0;
+        for _ in 0..25 {
+            let text = blind_walk(&chat, format, &mut random);
+            let names = chat.tools.iter().map(|tool| tool.name.clone()).collect();
+            let mut splitter = Splitter::new(format, false).with_tools(names);
+            let mut pieces = Vec::new();
+            let mut rest = text.as_str();
+            while !rest.is_empty() {
+                let mut cut = (1 + random(7) as usize).min(rest.len());
+                while !rest.is_char_boundary(cut) {
+                    cut += 1;
+                }
+                pieces.extend(splitter.push(&rest[..cut]));
+                rest = &rest[cut..];
+            }
+            pieces.extend(splitter.finish());
+            let mut read: Vec<(String, String)> = Vec::new();
+            for piece in pieces {
+                match piece {
+                    Piece::CallStart { name } => read.push((name, String::new())),
+                    Piece::CallArguments(more) => read.last_mut().unwrap().1.push_str(&more),
+                    Piece::CallEnd => calls += 1,
+                    other => panic!("{format:?}: {other:?} in {text}"),
+                }
+            }
+            assert!(!read.is_empty(), "{format:?}: no call in {text}");
+            for (name, arguments) in read {
+                let tool = chat.tools.iter().find(|tool| tool.name == name).unwrap();
+                let schema: Value =
+                    serde_json::from_str(tool.parameters.as_ref().unwrap()).unwrap();
+                let value: Value = serde_json::from_str(&arguments)
+                    .unwrap_or_else(|error| panic!("{format:?}: {error}: {arguments} of {text}"));
+                assert!(
+                    fits(&schema, &schema, &value),
+                    "{format:?} {name} {arguments}"
+                );
+            }
+        }
+        assert!(calls >= 25, "{format:?}: {calls} whole calls");
+    }
+}
+
+#[test]
+fn the_grammar_begins_after_the_reasoning() {
+    let ready = concierge();
+    let tokenizer = ready.tokenizer();
+    let grammars = Grammars::new(tokenizer).unwrap();
+    let id = |text: &str| tokenizer.id_of(text).unwrap();
+    let (open, end) = (id("<think>"), id("</think>"));
+    let chat = by_schema(&json!({"const": {"a": 1}}));
+    let begin = |reasoning| {
+        grammars
+            .constraint(&chat, ToolFormat::None, tokenizer, reasoning)
+            .unwrap()
+            .unwrap()
+    };
+    let hello = tokenizer.encode("hello", false).unwrap()[0];
+    let mut opened = begin(Reasoning::Open { end });
+    assert!(opened.mask().unwrap().is_none() && !opened.may_end());
+    opened.advance(hello).unwrap();
+    assert_eq!(opened.end_of_reasoning(), Some(end));
+    opened.advance(end).unwrap();
+    assert_eq!(opened.end_of_reasoning(), None);
+    let gap: Vec<u8> = opened
+        .forced()
+        .unwrap()
+        .iter()
+        .flat_map(|id| tokenizer.token_bytes(*id).to_vec())
+        .collect();
+    assert_eq!(gap, b"\n\n");
+    assert!(!opened.mask().unwrap().unwrap().allows(hello));
+
+    let mut possible = begin(Reasoning::Possible { open, end });
+    let mask = possible.mask().unwrap().unwrap();
+    assert!(mask.allows(open) && !mask.allows(hello));
+    possible.advance(open).unwrap();
+    assert!(possible.mask().unwrap().is_none());
+    let mut at_once = begin(Reasoning::None);
+    assert!(!at_once.mask().unwrap().unwrap().allows(open));
+    let mut logits = vec![1.0; tokenizer.vocab_size()];
+    at_once.mask().unwrap().unwrap().apply(&mut logits);
+    let left = logits.iter().filter(|logit| logit.is_finite()).count();
+    assert!((1..5).contains(&left), "{left} tokens may begin the object");
+}
+
+#[test]
+fn a_call_that_the_model_begins_must_fit() {
+    let ready = concierge();
+    let tokenizer = ready.tokenizer();
+    let grammars = Grammars::new(tokenizer).unwrap();
+    let chat = Chat {
+        tools: tools(),
+        ..ask("Hi")
+    };
+    let mut constraint = grammars
+        .constraint(&chat, ToolFormat::Hermes, tokenizer, Reasoning::None)
+        .unwrap()
+        .unwrap();
+    let mut write = |text: &str| {
+        for id in tokenizer.encode(text, true).unwrap() {
+            if constraint
+                .mask()
+                .unwrap()
+                .is_some_and(|mask| !mask.allows(id))
+            {
+                return false;
+            }
+            constraint.advance(id).unwrap();
+        }
+        true
+    };
+    assert!(write("Sure, {\"name\": 1}.\n<tool_call>"));
+    assert!(write("\n{\"name\": \"set_light\", \"arguments\": "));
+    assert!(!write("[1]"), "the arguments are an object");
+    assert!(write("{\"room\": \"hall\", \"on\": true}}\n</tool_call>"));
+    assert!(write(" free again, <tool_call>"));
+}
+
 /// A schema whose answers are short.
 fn random_schema(random: &mut impl FnMut(u32) -> u32, depth: u32) -> Value {
     match random(if depth == 0 { 8 } else { 13 }) {
