@@ -143,12 +143,17 @@ impl ChatTemplate {
         let Prompt::Turns(turns) = &chat.prompt else {
             return Err(TemplateError::Failed("raw text has no template".to_owned()));
         };
-        let messages: Vec<Value> = turns
+        let mut messages: Vec<Value> = turns
             .iter()
             .map(|turn| message(turn, control_texts))
             .collect();
         let tools = (chat.tool_choice != ToolChoice::None && !chat.tools.is_empty())
             .then(|| tools(chat, control_texts));
+        if let Some(tools) = &tools
+            && self.source.contains("message['tools']")
+        {
+            give_tools_to_system(tools, &mut messages);
+        }
         let mut extra = Map::new();
         let effort = chat.params.reasoning_effort.as_deref();
         // `minimal` is the least that every dialect has a word for: no reasoning
@@ -359,6 +364,25 @@ fn tools(chat: &Chat, control_texts: &[String]) -> Value {
         })
         .collect();
     guard_value(tools, control_texts)
+}
+
+/// Phi-4-mini's template takes the tools from the first instructions, as text.
+fn give_tools_to_system(tools: &Value, messages: &mut Vec<Value>) {
+    let functions: Value = tools
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|tool| tool["function"].clone())
+        .collect();
+    let mut text = String::new();
+    python_json(&functions, None, 0, &mut text);
+    if messages
+        .first()
+        .is_none_or(|first| first["role"] != "system")
+    {
+        messages.insert(0, json!({"role": "system", "content": ""}));
+    }
+    messages[0]["tools"] = json!(text);
 }
 
 /// [`guard`] for every string in a value, keys too.

@@ -20,6 +20,23 @@ fn render(source: &str, chat: &Chat) -> Result<Rendered, TemplateError> {
 }
 
 #[test]
+fn phi_s_template_gets_its_tools_in_the_first_instructions() {
+    let source = "{% for message in messages %}{% if message['role'] == 'system' and 'tools' in message and message['tools'] is not none %}<|system|>{{ message['content'] }}<|tool|>{{ message['tools'] }}<|/tool|><|end|>{% else %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>{% endif %}{% endfor %}";
+    let mut chat = Chat::turns(vec![Message::text(Role::User, "hi")]);
+    assert_eq!(render(source, &chat).unwrap().text(), "<|user|>hi<|end|>");
+    chat.tools.push(nearfar_domain::chat::Tool {
+        name: "f".into(),
+        description: None,
+        parameters: Some("{\"type\": \"object\"}".into()),
+        strict: None,
+    });
+    assert_eq!(
+        render(source, &chat).unwrap().text(),
+        "<|system|><|tool|>[{\"name\": \"f\", \"parameters\": {\"type\": \"object\"}}]<|/tool|><|end|><|user|>hi<|end|>"
+    );
+}
+
+#[test]
 fn content_cannot_end_its_own_turn() {
     let chat = Chat::turns(vec![Message::text(
         Role::User,

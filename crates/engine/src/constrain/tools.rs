@@ -261,10 +261,9 @@ fn arguments(tool: &Tool, field: &str, must: bool) -> Result<Value, Failure> {
         Ok(Value::Object(mut map)) => {
             // Arguments are an object, whether or not the schema says so.
             map.entry("type").or_insert_with(|| json!("object"));
-            let no_properties = map
-                .get("properties")
-                .is_none_or(|properties| *properties == json!({}));
-            if no_properties && map.len() <= 2 && tool.strict == Some(true) {
+            // `"properties": {}` is how most write that there are none.
+            let none = map.get("properties") == Some(&json!({}));
+            if none && !map.contains_key("additionalProperties") {
                 map.insert("additionalProperties".to_owned(), json!(false));
             }
             Ok(Value::Object(map))
