@@ -59,16 +59,6 @@ impl Activations {
         }
     }
 
-    /// How many rows were filled last.
-    pub(crate) fn rows(&self) -> usize {
-        self.rows
-    }
-
-    /// The columns of the rows filled last.
-    pub(crate) fn columns(&self) -> usize {
-        self.columns
-    }
-
     /// Fills it with `x`, `rows` x `columns`, row-major.
     ///
     /// # Panics

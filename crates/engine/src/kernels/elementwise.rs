@@ -39,12 +39,6 @@ pub(crate) fn rms_norm(isa: Isa, x: &mut [f32], weight: &[f32], eps: f32) {
     );
 }
 
-/// As [`rms_norm`], into `out`, as long as `x`.
-pub(crate) fn rms_norm_into(isa: Isa, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
-    out.copy_from_slice(x);
-    rms_norm(isa, out, weight, eps);
-}
-
 /// Which numbers of a head the rotary embedding turns together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RopeStyle {

@@ -14,8 +14,10 @@
 // The only module with unsafe code: vector instructions, and slices of which
 // several threads write disjoint parts.
 #![allow(unsafe_code)]
-// The vector versions of the kernels use the rest.
-#![allow(dead_code)]
+#![allow(
+    clippy::needless_range_loop,
+    reason = "an index names the row, lane or half in several arrays at once"
+)]
 
 mod activations;
 mod attention;
@@ -33,9 +35,7 @@ mod team;
 
 pub(crate) use activations::Activations;
 pub(crate) use attention::{AttendJob, TILE_TOKENS, Tiles, attend, put, tile_len};
-pub(crate) use elementwise::{
-    RopeStyle, add, add_row, rms_norm, rms_norm_into, rope, scale, softcap,
-};
+pub(crate) use elementwise::{RopeStyle, add, add_row, rms_norm, rope, scale, softcap};
 pub(crate) use gate::gate;
 pub use isa::Isa;
 pub(crate) use multiply::{Activation, gate_up, multiply};
