@@ -17,26 +17,36 @@ pub(super) fn tile_row(
     }
     for b in 0..rows.blocks {
         let block = block32(kind, tiles, b);
-        let (lines, _) = block.quants.as_chunks::<LINE>();
+        // Column by column, as floats: sums of 16 products of 8 bits each are
+        // whole numbers that an `f32` holds exactly, and plain float loops are
+        // what every compiler vectorises.
+        let mut columns = [[0f32; ROWS]; 32];
+        for (group, line) in block.quants.as_chunks::<LINE>().0.iter().enumerate() {
+            for column in 0..4 {
+                for row in 0..ROWS {
+                    columns[group * 4 + column][row] = f32::from(line[row * 4 + column]);
+                }
+            }
+        }
         for (index, sums) in sums.iter_mut().enumerate() {
             let at = (first + index) * rows.blocks + b;
-            let (quads, _) = rows.quants[at * 32..][..32].as_chunks::<4>();
-            let mut halves = [[0i32; ROWS]; 2];
-            for (group, (line, quad)) in lines.iter().zip(quads).enumerate() {
-                let half = &mut halves[group / 4];
-                for row in 0..ROWS {
-                    let mut sum = 0i32;
-                    for column in 0..4 {
-                        sum += i32::from(line[row * 4 + column]) * i32::from(quad[column]);
+            let (halves, _) = rows.quants[at * 32..][..32].as_chunks::<16>();
+            let mut products = [0f32; ROWS];
+            for (half, quants) in halves.iter().enumerate() {
+                let mut dots = [0f32; ROWS];
+                for (weights, x) in columns[half * 16..].iter().zip(quants) {
+                    let x = f32::from(*x);
+                    for row in 0..ROWS {
+                        dots[row] += weights[row] * x;
                     }
-                    half[row] += sum;
+                }
+                for row in 0..ROWS {
+                    products[row] += block.scales[half][row] * dots[row];
                 }
             }
             let (scale, scaled_sum) = (rows.scales[at], rows.sums[at]);
             for row in 0..ROWS {
-                let product = block.scales[0][row] * halves[0][row] as f32
-                    + block.scales[1][row] * halves[1][row] as f32;
-                sums[row] += scale * product - block.minima[row] * scaled_sum;
+                sums[row] += scale * products[row] - block.minima[row] * scaled_sum;
             }
         }
     }
@@ -52,8 +62,9 @@ fn floats(kind: Kind, tiles: &[u8], rows: &Rows<'_>, first: usize, sums: &mut [[
 
 #[inline(always)]
 fn float_loop(kind: Kind, tiles: &[u8], rows: &Rows<'_>, first: usize, sums: &mut [[f32; ROWS]]) {
-    for column in 0..rows.columns {
-        let weights: [f32; ROWS] = std::array::from_fn(|row| float(kind, tiles, column, row));
+    let size = if kind == Kind::F32 { 64 } else { 32 };
+    for (column, tile) in tiles.chunks_exact(size).take(rows.columns).enumerate() {
+        let weights: [f32; ROWS] = std::array::from_fn(|row| float(kind, tile, 0, row));
         for (index, sums) in sums.iter_mut().enumerate() {
             let x = rows.floats[(first + index) * rows.columns + column];
             for (sum, weight) in sums.iter_mut().zip(&weights) {

@@ -13,43 +13,47 @@ pub(crate) struct Block32 {
     pub(crate) minima: [f32; ROWS],
 }
 
-/// The quant of column group `group` (of 8) and byte `lane` of its line, in the
-/// 32 columns number `b` of a tile row. `KIND` is a [`Kind`] of integers.
+/// The lines with the low and the high bits of column group `group` (of 8) in
+/// the 32 columns number `b` of a tile row; one line twice for types without
+/// high bits.
 #[inline(always)]
-fn quant(kind: Kind, tiles: &[u8], b: usize, group: usize, lane: usize) -> i8 {
+fn lines(kind: Kind, tiles: &[u8], b: usize, group: usize) -> (&[u8], &[u8]) {
     let (tile, sub) = (b / 8, b % 8);
-    let nibble = |byte: u8| {
-        (if group.is_multiple_of(2) {
-            byte & 15
-        } else {
-            byte >> 4
-        }) as i8
-    };
+    let at = |start: usize| &tiles[start..start + LINE];
     match kind {
         Kind::Q4_0 => {
-            let lines = pair::quants(pair::TILE4, pair::BLOCK4, b);
-            nibble(tiles[lines + group / 2 * LINE + lane]) - 8
-        }
-        Kind::Q8_0 => {
-            let lines = pair::quants(pair::TILE8, pair::BLOCK8, b);
-            (tiles[lines + group * LINE + lane] ^ 0x80) as i8
+            let start = pair::quants(pair::TILE4, pair::BLOCK4, b) + group / 2 * LINE;
+            (at(start), at(start))
         }
         Kind::Q4K => {
-            let lines = &tiles[tile * k45::TILE4 + k45::LINES + sub * k45::SUB4..];
-            nibble(lines[group / 2 * LINE + lane])
+            let start = tile * k45::TILE4 + k45::LINES + sub * k45::SUB4 + group / 2 * LINE;
+            (at(start), at(start))
         }
         Kind::Q5K => {
-            let lines = &tiles[tile * k45::TILE5 + k45::LINES + sub * k45::SUB5..];
-            let high = (lines[k45::HIGH + lane] >> group) & 1;
-            nibble(lines[group / 2 * LINE + lane]) | ((high << 4) as i8)
+            let start = tile * k45::TILE5 + k45::LINES + sub * k45::SUB5;
+            (at(start + group / 2 * LINE), at(start + k45::HIGH))
         }
         Kind::Q6K => {
-            let half = sub * 2 + group / 4;
-            let lines = &tiles[tile * k6::TILE + k6::LINES + half * k6::HALF..];
-            let high = (lines[k6::HIGH + lane] >> (2 * (group % 4))) & 3;
-            (nibble(lines[group % 4 / 2 * LINE + lane]) | ((high << 4) as i8)) - 32
+            let start = tile * k6::TILE + k6::LINES + (sub * 2 + group / 4) * k6::HALF;
+            (at(start + group % 4 / 2 * LINE), at(start + k6::HIGH))
         }
-        Kind::F16 | Kind::BF16 | Kind::F32 => 0,
+        _ => {
+            let start = pair::quants(pair::TILE8, pair::BLOCK8, b) + group * LINE;
+            (at(start), at(start))
+        }
+    }
+}
+
+/// The quant in a byte of the low line and one of the high line.
+#[inline(always)]
+fn quant(kind: Kind, low: u8, high: u8, group: usize) -> i8 {
+    let nibble = ((low >> (group % 2 * 4)) & 15).cast_signed();
+    match kind {
+        Kind::Q4_0 => nibble - 8,
+        Kind::Q4K => nibble,
+        Kind::Q5K => nibble | (((high >> group) & 1) << 4).cast_signed(),
+        Kind::Q6K => (nibble | (((high >> (group % 4 * 2)) & 3) << 4).cast_signed()) - 32,
+        _ => (low ^ 0x80).cast_signed(),
     }
 }
 
@@ -116,9 +120,10 @@ fn read(kind: Kind, tiles: &[u8], b: usize) -> Block32 {
         scales: [[0.0; ROWS]; 2],
         minima: [0.0; ROWS],
     };
-    for (group, line) in out.quants.chunks_exact_mut(LINE).enumerate() {
-        for (lane, q) in line.iter_mut().enumerate() {
-            *q = quant(kind, tiles, b, group, lane);
+    for (group, quants) in out.quants.as_chunks_mut::<LINE>().0.iter_mut().enumerate() {
+        let (low, high) = lines(kind, tiles, b, group);
+        for (q, (low, high)) in quants.iter_mut().zip(low.iter().zip(high)) {
+            *q = quant(kind, *low, *high, group);
         }
     }
     for row in 0..ROWS {
@@ -135,9 +140,10 @@ pub(super) fn row32(kind: Kind, tiles: &[u8], b: usize, row: usize, out: &mut [f
     let (scales, minimum) = scale(kind, tiles, b, row);
     for (group, out) in out.chunks_exact_mut(4).enumerate() {
         let scale = scales[group / 4];
+        let (low, high) = lines(kind, tiles, b, group);
         for (column, out) in out.iter_mut().enumerate() {
-            let q = quant(kind, tiles, b, group, row * 4 + column);
-            *out = scale * f32::from(q) - minimum;
+            let at = row * 4 + column;
+            *out = scale * f32::from(quant(kind, low[at], high[at], group)) - minimum;
         }
     }
 }
