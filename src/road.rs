@@ -15,6 +15,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use nearfar_domain::chat::Chat;
 use nearfar_domain::events::{Event, Failure};
 use nearfar_domain::explain::{Ability, Explanation, Reason, Verdict};
+use nearfar_domain::frames::{Priority, Purpose, Terms};
 use nearfar_domain::ids::{DecisionId, TargetId};
 use nearfar_domain::privacy::{Classified, Say, Zone, classify};
 use nearfar_domain::route::{self, Facts, Side};
@@ -70,6 +71,7 @@ impl Road {
         })?;
 
         let (deadline_ms, ttft_ms) = (asked.deadline_ms, asked.ttft_ms);
+        let terms = terms(&asked);
         let considered = self.consider(asked, id);
         let Considered {
             request,
@@ -94,6 +96,7 @@ impl Road {
             arrived,
             deadline_ms,
             ttft_ms,
+            terms,
             account,
             ticket,
         };
@@ -167,6 +170,17 @@ impl Road {
     }
 }
 
+/// How the engine is to treat the request among others.
+fn terms(asked: &Asked) -> Terms {
+    let feature = asked.feature.as_deref().unwrap_or_default();
+    Terms {
+        priority: asked.priority,
+        share: format!("{DEFAULT_TENANT}/{feature}"),
+        begin_within_ms: None,
+        purpose: asked.purpose,
+    }
+}
+
 /// What is known of a request before anything was decided.
 fn opening_row(asked: &Asked, id: DecisionId) -> Row {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -223,6 +237,10 @@ pub struct Asked {
     pub ttft_ms: Option<f64>,
     /// At most this dear, in micro-units.
     pub max_cost_micro: Option<u64>,
+    /// Whether somebody waits for the answer.
+    pub priority: Priority,
+    /// Whether an answer is wanted at all.
+    pub purpose: Purpose,
     /// What it is accounted to.
     pub feature: Option<String>,
     /// Which conversation it belongs to.

@@ -189,10 +189,20 @@ impl Sources<'_> {
         if health != Usable::ProcessDown && !self.allows(&id) {
             health = Usable::BreakerOpen;
         }
+        let mut latency = self.health.latency(&id, &Prior::local(model.file_bytes));
+        // What the engine measures in this moment is better than what was
+        // learned from answers that ended.
+        let loads = &self.engine_state.loads;
+        if let Some(load) = loads.iter().find(|load| load.name == model.name) {
+            let measured = |rate: Option<f64>| rate.filter(|ms| ms.is_finite() && *ms > 0.0);
+            latency.ms_per_prompt_token =
+                measured(load.ms_per_prompt_token).unwrap_or(latency.ms_per_prompt_token);
+            latency.ms_per_token = measured(load.ms_per_token).unwrap_or(latency.ms_per_token);
+        }
         TargetState {
             health,
             wait_ms: start + load + self.engine_state.wait_ms.max(0.0),
-            latency: self.health.latency(&id, &Prior::local(model.file_bytes)),
+            latency,
             target: Target {
                 id,
                 place: Place::Local,

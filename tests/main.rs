@@ -6,6 +6,7 @@ mod egress_link;
 mod embeddings;
 mod faults;
 mod model_verbs;
+mod prefill;
 mod sandbox;
 mod sdk;
 mod supervisor;

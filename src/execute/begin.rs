@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use nearfar_domain::events::{Event, Failure, FailureKind, FinishReason};
+use nearfar_domain::frames::Terms;
 use nearfar_domain::ids::TargetId;
 use nearfar_domain::target::Place;
 use tokio::time::timeout_at;
@@ -95,7 +96,13 @@ async fn attempt_leg(
     let (prior, waited_ms) = expectations(errand, brief);
     let trial = links.health.begin(&brief.target, prior, began);
     let restart = patience::for_restart(another_leg);
-    let started = leg::start(links, &errand.plan, &errand.models, index, restart).await;
+    let terms = Terms {
+        // Where another leg may be in time, the engine says at once that it
+        // will not be.
+        begin_within_ms: matches!(until, Until::Wish(_)).then(|| wait.as_secs_f64() * 1e3),
+        ..errand.terms.clone()
+    };
+    let started = leg::start(links, errand, terms, index, restart).await;
     let (mut job, generation) = match started {
         Ok(started) => started,
         Err(failure) => {

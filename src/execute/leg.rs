@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use nearfar_domain::events::{Event, Failure, FailureKind};
 use nearfar_domain::explain::Forecast;
-use nearfar_domain::frames::{EgressJob, EngineJob};
+use nearfar_domain::frames::{EgressJob, EngineJob, Terms};
 use nearfar_domain::ids::TargetId;
 use nearfar_domain::price::Price;
 use nearfar_domain::privacy::{Portable, Zone};
 use nearfar_domain::route::{Leg, LocalLeg, Plan, RemoteLeg};
 
-use super::Links;
+use super::{Errand, Links};
 use crate::catalog::LocalModel;
 use crate::links::JobStream;
 
@@ -57,17 +57,18 @@ fn of_local(leg: &LocalLeg) -> Brief {
     }
 }
 
-/// Starts the plan's leg at `index`. Waits up to `patience` for its process, if
-/// that is being restarted. Returns the answer's events and
+/// Starts the plan's leg at `index`, on this device under `terms`. Waits up to
+/// `patience` for its process, if that is being restarted. Returns the answer's events and
 /// the number of the link that they come over.
 pub(super) async fn start(
     links: &Links,
-    plan: &Plan,
-    models: &[LocalModel],
+    errand: &Errand,
+    terms: Terms,
     index: usize,
     patience: Duration,
 ) -> Result<(JobStream<Event>, u64), Failure> {
-    match plan {
+    let models = &errand.models;
+    match &errand.plan {
         Plan::Confined { request, legs } => {
             let leg = legs.iter().nth(index).ok_or_else(no_leg)?;
             let model = model_of(models, leg)?;
@@ -76,6 +77,7 @@ pub(super) async fn start(
                 .run(patience, |job| {
                     EngineJob::confined(job, &model.name, model.source.clone(), request)
                         .with_embedding(model.embedding.clone())
+                        .on(terms)
                 })
                 .await
         }
@@ -87,6 +89,7 @@ pub(super) async fn start(
                     .run(patience, |job| {
                         EngineJob::portable(job, &model.name, model.source.clone(), request)
                             .with_embedding(model.embedding.clone())
+                            .on(terms)
                     })
                     .await
             }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use nearfar_domain::events::{Event, Failure};
-use nearfar_domain::frames::TimeLimits;
+use nearfar_domain::frames::{Terms, TimeLimits};
 use nearfar_domain::ids::TargetId;
 use nearfar_domain::privacy::Zone;
 use nearfar_domain::route::Plan;
@@ -63,6 +63,8 @@ pub(crate) struct Errand {
     pub(crate) deadline_ms: Option<f64>,
     /// First token within, in milliseconds.
     pub(crate) ttft_ms: Option<f64>,
+    /// How this device's engine is to treat it among others.
+    pub(crate) terms: Terms,
     /// Settled when the answer ends or nobody wants it any more.
     pub(crate) account: Account,
     /// The place that the request takes.

@@ -14,7 +14,7 @@ use super::openai::{embeddings, models, request};
 use super::problem::Problem;
 use super::reply::{json, reply};
 use super::route::explanation_json;
-use super::{probes, reply::Wish};
+use super::{prefill, probes, reply::Wish};
 use crate::gate::Gate;
 use crate::road::Asked;
 
@@ -30,6 +30,7 @@ pub(crate) fn routes() -> Router<Arc<Api>> {
         .route("/v1/chat/completions", post(chat_completions))
         .route("/v1/completions", post(completions))
         .route("/v1/embeddings", post(make_embeddings))
+        .route("/v1/prefill", post(prefill::prefill))
         .route("/v1/route", post(explain))
         .route("/v1/models", get(list_models))
         .route("/v1/models/{*id}", get(find_model))

@@ -2,6 +2,7 @@
 
 use axum::http::HeaderMap;
 use nearfar_domain::chat::Prompt;
+use nearfar_domain::frames::Purpose;
 
 use super::openai::request::OpenaiRequest;
 use super::problem::Problem;
@@ -46,6 +47,8 @@ pub(crate) fn asked(
         deadline_ms: tags.deadline_ms,
         ttft_ms: tags.ttft_ms,
         max_cost_micro: tags.max_cost_micro,
+        priority: tags.priority,
+        purpose: Purpose::Answer,
         feature: tags.feature,
         conversation: tags.conversation,
         prompt_version: tags.prompt,

@@ -82,7 +82,8 @@ impl Front {
 async fn no_such_path(request: Request<Body>) -> Problem {
     // Paths are the client's text; only their shape is told.
     let mend = if request.uri().path().starts_with("/v1") {
-        "The paths are POST /v1/chat/completions, /v1/completions, /v1/route and GET /v1/models."
+        "The paths are POST /v1/chat/completions, /v1/completions, /v1/embeddings, /v1/prefill, \
+         /v1/route and GET /v1/models."
     } else {
         "The API's paths begin with /v1."
     };

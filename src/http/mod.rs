@@ -15,6 +15,7 @@ mod front;
 mod hosts;
 mod listener;
 pub mod openai;
+mod prefill;
 mod probes;
 pub mod problem;
 mod query;

@@ -2,6 +2,7 @@
 //! object `nearfar`. Headers win; for privacy the strictest wins.
 
 use axum::http::HeaderMap;
+use nearfar_domain::frames::Priority;
 use nearfar_domain::ids::TargetId;
 use nearfar_domain::privacy::{Say, Source, Zone, read_tag};
 use nearfar_domain::route::Side;
@@ -24,6 +25,8 @@ pub struct Tags {
     pub ttft_ms: Option<f64>,
     /// At most this dear, in micro-units.
     pub max_cost_micro: Option<u64>,
+    /// Whether somebody waits for the answer.
+    pub priority: Priority,
     /// What the request is accounted to.
     pub feature: Option<String>,
     /// Which conversation it belongs to.
@@ -36,12 +39,13 @@ pub struct Tags {
 /// into the ledger.
 const MAX_TAG_BYTES: usize = 128;
 
-const KNOWN: [&str; 9] = [
+const KNOWN: [&str; 10] = [
     "privacy",
     "route",
     "deadline-ms",
     "ttft-ms",
     "max-cost",
+    "priority",
     "feature",
     "conversation",
     "prompt",
@@ -78,6 +82,7 @@ pub fn read(headers: &HeaderMap, body: Option<&Map<String, Value>>) -> Result<Ta
         deadline_ms: number(headers, body, "deadline-ms")?,
         ttft_ms: number(headers, body, "ttft-ms")?,
         max_cost_micro: number(headers, body, "max-cost")?.map(|units| (units * 1e6) as u64),
+        priority: priority(headers, body)?,
         feature: text(headers, body, "feature")?,
         conversation: text(headers, body, "conversation")?,
         prompt: text(headers, body, "prompt")?,
@@ -115,6 +120,18 @@ pub fn read(headers: &HeaderMap, body: Option<&Map<String, Value>>) -> Result<Ta
         }
     }
     Ok(tags)
+}
+
+fn priority(headers: &HeaderMap, body: Option<&Map<String, Value>>) -> Result<Priority, Problem> {
+    match text(headers, body, "priority")? {
+        None => Ok(Priority::default()),
+        Some(word) => Priority::parse(&word).ok_or_else(|| {
+            Problem::field(
+                "x-nearfar-priority",
+                "The priority must be interactive or batch.",
+            )
+        }),
+    }
 }
 
 fn known(key: &str) -> bool {
@@ -243,6 +260,19 @@ mod tests {
         let body: Value = serde_json::json!({"privcy": "device"});
         let error = read(&HeaderMap::new(), body.as_object()).unwrap_err();
         assert_eq!(error.openai_body()["error"]["param"], "nearfar.privcy");
+    }
+
+    #[test]
+    fn somebody_waits_unless_the_tag_says_otherwise() {
+        let read = |headers: &HeaderMap| read(headers, None);
+        assert_eq!(
+            read(&HeaderMap::new()).unwrap().priority,
+            Priority::Interactive
+        );
+        let batch = headers(&[("x-nearfar-priority", "batch")]);
+        assert_eq!(read(&batch).unwrap().priority, Priority::Batch);
+        let error = read(&headers(&[("x-nearfar-priority", "high")])).unwrap_err();
+        assert_eq!(error.openai_body()["error"]["param"], "x-nearfar-priority");
     }
 
     #[test]

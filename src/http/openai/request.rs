@@ -92,7 +92,10 @@ pub fn chat_completion(body: &[u8]) -> Result<OpenaiRequest, Problem> {
 /// # Errors
 /// Names the first field that is wrong.
 pub fn to_be_explained(body: &[u8]) -> Result<OpenaiRequest, Problem> {
-    let mut fields = Fields::of("", json(body)?)?;
+    one_prompt(Fields::of("", json(body)?)?)
+}
+
+fn one_prompt(mut fields: Fields) -> Result<OpenaiRequest, Problem> {
     if let Some(prompt) = fields.string("prompt")? {
         if fields.take("messages").is_some() {
             return Err(Problem::field(
@@ -106,6 +109,16 @@ pub fn to_be_explained(body: &[u8]) -> Result<OpenaiRequest, Problem> {
         );
     }
     chat(fields)
+}
+
+/// Reads the body of `/v1/prefill`: that of [`to_be_explained`], with `pin`.
+///
+/// # Errors
+/// Names the first field that is wrong.
+pub fn prefill(body: &[u8]) -> Result<(OpenaiRequest, bool), Problem> {
+    let mut fields = Fields::of("", json(body)?)?;
+    let pin = fields.boolean("pin")?.unwrap_or(false);
+    Ok((one_prompt(fields)?, pin))
 }
 
 fn chat(mut fields: Fields) -> Result<OpenaiRequest, Problem> {

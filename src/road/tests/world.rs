@@ -7,8 +7,8 @@ use futures_util::StreamExt;
 use nearfar_domain::chat::{Chat, Message, Role as Speaker};
 use nearfar_domain::events::{Event, Failure, FailureKind, FinishReason, Usage};
 use nearfar_domain::frames::{
-    self, FromEgress, FromEngine, ModelCard, ModelSource, ProviderCard, TimeLimits, ToEgress,
-    ToEngine, VERSION, encode,
+    self, FromEgress, FromEngine, ModelCard, ModelSource, Priority, ProviderCard, Purpose,
+    TimeLimits, ToEgress, ToEngine, VERSION, encode,
 };
 use nearfar_domain::ids::JobId;
 use nearfar_domain::price::Price;
@@ -358,6 +358,8 @@ pub(super) fn ask(model: &str) -> Asked {
         deadline_ms: None,
         ttft_ms: None,
         max_cost_micro: None,
+        priority: Priority::Interactive,
+        purpose: Purpose::Answer,
         feature: Some("kiosk".into()),
         conversation: None,
         prompt_version: None,

@@ -279,3 +279,50 @@ fn a_conversation_that_does_not_fit_at_all_is_refused_with_figures() {
         failure.message
     );
 }
+
+/// Many answers, most of them dropped somewhere on their way: no block is lost.
+#[test]
+fn the_blocks_are_back_when_all_have_ended() {
+    let ready = Arc::new(ready(random(6)));
+    let pool = ready.model.kv_pool();
+    pool.set_budget_bytes(100 * pool.block_bytes());
+    let mut state = 3u32;
+    let mut next = move |below: u32| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) % below
+    };
+    let mut running: Vec<Generation> = Vec::new();
+    let mut begun = 0;
+    while begun < 2_000 || !running.is_empty() {
+        while begun < 2_000 && running.len() < 6 {
+            let text = &SHARED[..next(SHARED.len() as u32) as usize];
+            running.push(begin(
+                &ready,
+                &chat(&format!("{text}{}", next(9)), 1 + next(8)),
+            ));
+            begun += 1;
+        }
+        if next(2) == 0 {
+            running
+                .swap_remove(next(running.len() as u32) as usize)
+                .keep();
+        }
+        let mut turns: Vec<Turn<'_>> = running
+            .iter_mut()
+            .map(|generation| Turn::new(generation, next(40) as usize))
+            .collect();
+        step(&ready, &mut turns);
+        let outcomes: Vec<_> = turns
+            .into_iter()
+            .map(|turn| turn.outcome.unwrap())
+            .collect();
+        for (index, outcome) in outcomes.into_iter().enumerate().rev() {
+            if outcome == Progress::Finished {
+                running.swap_remove(index).keep();
+            }
+        }
+    }
+    assert!(pool.used_bytes() > 0, "prompts are kept");
+    assert!(ready.make_room(pool.budget_bytes()));
+    assert_eq!(pool.used_bytes(), 0);
+}

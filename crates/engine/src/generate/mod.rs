@@ -420,13 +420,15 @@ impl Generation {
     }
 
     fn finished(&self, reason: FinishReason) -> Event {
+        let is_answer = self.purpose == Purpose::Answer;
         Event::Finished {
             reason,
             usage: Usage {
                 prompt: Some(self.prompt_tokens as u64),
                 cached_prompt: Some(self.cached.unwrap_or(0) as u64),
-                completion: Some(self.written as u64),
-                reasoning: Some(self.reasoning as u64),
+                // Of a prompt alone there is nothing to learn about answers.
+                completion: is_answer.then_some(self.written as u64),
+                reasoning: is_answer.then_some(self.reasoning as u64),
             },
         }
     }

@@ -12,10 +12,13 @@ use nearfar_domain::chat::{Chat, Params};
 use nearfar_domain::embed::{Input, Inputs};
 use nearfar_domain::events::{Event, FailureKind, FinishReason};
 use nearfar_domain::frames::{
-    EngineJob, EngineState, FromEngine, ModelSource, Reader, Timings, ToEngine, VERSION, encode,
+    EngineJob, EngineState, FromEngine, ModelSource, Reader, Terms, Timings, ToEngine, VERSION,
+    encode,
 };
 use nearfar_domain::ids::JobId;
 use nearfar_domain::privacy::{Classified, Say, Source, Zone, classify};
+
+mod sharing;
 
 use super::*;
 use crate::embed::tiny_encoder as encoder;
@@ -110,6 +113,10 @@ impl Gate {
     }
 
     fn run(&mut self, job: u64, source: &ModelSource, chat: Chat) {
+        self.run_on(job, source, chat, Terms::default());
+    }
+
+    fn run_on(&mut self, job: u64, source: &ModelSource, chat: Chat, terms: Terms) {
         let say = Say {
             source: Source::Tag,
             zone: Zone::Device,
@@ -118,7 +125,7 @@ impl Gate {
             panic!("confined")
         };
         let job = EngineJob::confined(JobId(job), "tiny", source.clone(), &confined);
-        self.send(&ToEngine::Run(Box::new(job)));
+        self.send(&ToEngine::Run(Box::new(job.on(terms))));
     }
 
     /// The next frame; states are put aside.
