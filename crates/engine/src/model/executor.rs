@@ -3,7 +3,7 @@
 use super::cpu::{Cpu, Packer, packed_bytes, packed_type};
 use super::hyper::Hyper;
 use super::layers::Weights;
-use super::loader::{Loader, Make};
+use super::loader::{Loader, Make, Tensor};
 use super::pool::{Form, Layout};
 use super::reference::{Reference, Slabs};
 use super::rope::Ropes;
@@ -135,7 +135,7 @@ impl Make for Hollow {
 
     const DRY: bool = true;
 
-    fn matrix(&self, _: TensorType, _: &[u8], _: usize, _: usize) -> Result<(), LoadError> {
+    fn matrix(&self, _: usize, _: usize, _: &mut Tensor<'_>) -> Result<(), LoadError> {
         Ok(())
     }
 

@@ -15,17 +15,47 @@ pub(super) trait Make {
     /// Whether nothing is to be read.
     const DRY: bool = false;
 
-    /// A matrix of `rows x columns` from a row-major tensor.
+    /// A matrix of `rows x columns`, whose rows are the next of `tensor`.
     fn matrix(
         &self,
-        dtype: TensorType,
-        data: &[u8],
         rows: usize,
         columns: usize,
+        tensor: &mut Tensor<'_>,
     ) -> Result<Self::Matrix, LoadError>;
 
     /// What that matrix takes in memory, in bytes.
     fn bytes(&self, dtype: TensorType, rows: usize, columns: usize) -> Result<u64, LoadError>;
+}
+
+/// A tensor that is read row by row, so that it is never in memory as a whole
+/// beside what is made of it.
+pub(super) struct Tensor<'a> {
+    gguf: &'a Gguf,
+    info: &'a TensorInfo,
+    /// Bytes of a row.
+    row_bytes: usize,
+    /// The next row.
+    next: usize,
+    buffer: &'a mut Vec<u8>,
+}
+
+impl Tensor<'_> {
+    pub(super) fn dtype(&self) -> TensorType {
+        self.info.dtype
+    }
+
+    /// Bytes of a row.
+    pub(super) fn row_bytes(&self) -> usize {
+        self.row_bytes
+    }
+
+    /// The next `rows` rows, as the file has them.
+    pub(super) fn rows(&mut self, rows: usize) -> Result<&[u8], LoadError> {
+        let start = self.next * self.row_bytes;
+        self.next += rows;
+        let range = start..start + rows * self.row_bytes;
+        self.gguf.read_part(self.info, range, self.buffer)
+    }
 }
 
 /// A norm's weight or a bias, as plain numbers.
@@ -34,15 +64,13 @@ pub(super) type Vector = Vec<f32>;
 /// Takes tensors out of a file and remembers which, so that what is left over
 /// can be refused: a tensor that is not used means a model that is not this one.
 ///
-/// One tensor's bytes are in memory at a time, beside what was made of those
-/// before.
 pub(super) struct Loader<'a, M> {
     gguf: &'a Gguf,
     make: M,
     taken: HashSet<String>,
     memory_bytes: u64,
-    /// The bytes of the tensor that is being read, used again for the next.
-    data: Vec<u8>,
+    /// The bytes that were read last.
+    buffer: Vec<u8>,
 }
 
 impl<'a, M: Make> Loader<'a, M> {
@@ -52,7 +80,7 @@ impl<'a, M: Make> Loader<'a, M> {
             make,
             taken: HashSet::new(),
             memory_bytes: 0,
-            data: Vec::new(),
+            buffer: Vec::new(),
         }
     }
 
@@ -78,20 +106,19 @@ impl<'a, M: Make> Loader<'a, M> {
         columns: usize,
     ) -> Result<[M::Matrix; N], LoadError> {
         let info = self.take(name, &[rows.iter().sum(), columns])?;
-        let mut data = std::mem::take(&mut self.data);
-        let all = self.read(info, &mut data)?;
-        // The reader has checked that rows are whole blocks. None in a dry run.
-        let row_bytes = all.len() / info.shape[0];
+        let mut tensor = Tensor {
+            gguf: self.gguf,
+            info,
+            // The reader has checked that rows are whole blocks.
+            row_bytes: info.byte_len() as usize / info.shape[0],
+            next: 0,
+            buffer: &mut self.buffer,
+        };
         let mut matrices = Vec::with_capacity(N);
-        let mut start = 0;
         for rows in rows {
-            let part = &all[start..start + rows * row_bytes];
-            start += part.len();
             self.memory_bytes += self.make.bytes(info.dtype, rows, columns)?;
-            matrices.push(self.make.matrix(info.dtype, part, rows, columns)?);
+            matrices.push(self.make.matrix(rows, columns, &mut tensor)?);
         }
-        drop(all);
-        self.data = data;
         matrices
             .try_into()
             .map_err(|_| LoadError::tensor(name, "could not be taken apart"))
@@ -114,10 +141,7 @@ impl<'a, M: Make> Loader<'a, M> {
         if M::DRY {
             return Ok(vec![1.0; length]);
         }
-        let mut data = std::mem::take(&mut self.data);
-        let numbers = floats(info, &self.read(info, &mut data)?)?;
-        self.data = data;
-        Ok(numbers)
+        floats(info, self.gguf.read_tensor(info, &mut self.buffer)?)
     }
 
     pub(super) fn opt_vector(
@@ -162,26 +186,6 @@ impl<'a, M: Make> Loader<'a, M> {
         }
         self.taken.insert(name.to_owned());
         Ok(info)
-    }
-
-    /// A tensor's bytes; none in a dry run.
-    fn read<'d>(
-        &self,
-        info: &TensorInfo,
-        data: &'d mut Vec<u8>,
-    ) -> Result<Cow<'d, [u8]>, LoadError> {
-        if M::DRY {
-            return Ok(Cow::Borrowed(&[]));
-        }
-        let all = self.gguf.read_tensor(info, data)?;
-        if all.len() as u64 == info.byte_len() {
-            Ok(Cow::Borrowed(all))
-        } else {
-            Err(LoadError::tensor(
-                &info.name,
-                "is not as long as its shape says",
-            ))
-        }
     }
 }
 

@@ -20,6 +20,8 @@ pub(crate) struct Packed {
     columns: usize,
     /// Bytes of a tile row.
     stride: usize,
+    /// Columns and bytes of a block in the file.
+    block: (usize, usize),
     region: Region,
 }
 
@@ -36,33 +38,76 @@ impl Packed {
         rows: usize,
         columns: usize,
     ) -> Result<Self, LoadError> {
+        let mut packed = Self::zeroed(ty, rows, columns)?;
+        packed.fill(team, 0, rows, data)?;
+        Ok(packed)
+    }
+
+    /// A matrix of zeros, to be filled.
+    ///
+    /// # Errors
+    /// When the type has no kernel, the columns are no whole number of blocks,
+    /// or memory runs out.
+    pub(crate) fn zeroed(ty: TensorType, rows: usize, columns: usize) -> Result<Self, LoadError> {
         let unsupported = |what: String| Err(LoadError::Unsupported(what));
-        let (Some(kind), Some((width, size))) = (Kind::of(ty), ty.block()) else {
+        let (Some(kind), Some(block)) = (Kind::of(ty), ty.block()) else {
             return unsupported(format!("the CPU kernels do not run {}", ty.name()));
         };
-        if rows == 0 || columns == 0 || !columns.is_multiple_of(width) {
+        if rows == 0 || columns == 0 || !columns.is_multiple_of(block.0) {
             return unsupported(format!(
-                "a {} matrix of {rows} rows and {columns} columns: columns must be a multiple of {width}",
-                ty.name()
+                "a {} matrix of {rows} rows and {columns} columns: columns must be a multiple of {}",
+                ty.name(),
+                block.0
             ));
         }
-        let blocks = columns / width;
+        // No packed row is larger than a row of floats.
+        let stride = columns
+            .checked_mul(ROWS * size_of::<f32>())
+            .map(|_| kind.row_bytes(columns));
+        let bytes = stride.and_then(|stride| stride.checked_mul(rows.div_ceil(ROWS)));
+        let (Some(stride), Some(bytes)) = (stride, bytes) else {
+            return unsupported("a matrix larger than the address space".to_owned());
+        };
+        Ok(Self {
+            kind,
+            rows,
+            columns,
+            stride,
+            block,
+            region: Region::zeroed(bytes)?,
+        })
+    }
+
+    /// Packs `rows` rows from `first` on, a multiple of 16, so that a tensor
+    /// need not be in memory as a whole beside its tiles. All pieces but the
+    /// last must have a multiple of 16 rows.
+    ///
+    /// # Errors
+    /// When the data have another length, or the rows are not the matrix's.
+    pub(crate) fn fill(
+        &mut self,
+        team: &Team,
+        first: usize,
+        rows: usize,
+        data: &[u8],
+    ) -> Result<(), LoadError> {
+        let (width, size) = self.block;
+        let blocks = self.columns / width;
+        let end = first.checked_add(rows).filter(|end| *end <= self.rows);
         let expected = blocks.checked_mul(size).and_then(|n| n.checked_mul(rows));
-        if expected != Some(data.len()) {
+        let whole =
+            first.is_multiple_of(ROWS) && (rows.is_multiple_of(ROWS) || end == Some(self.rows));
+        if end.is_none() || expected != Some(data.len()) || !whole {
             return Err(LoadError::damaged(format!(
-                "a {} matrix of {rows} rows and {columns} columns has {} bytes",
-                ty.name(),
+                "{rows} rows of {} columns from row {first} on have {} bytes",
+                self.columns,
                 data.len()
             )));
         }
-        let stride = kind.row_bytes(columns);
-        let tile_rows = rows.div_ceil(ROWS);
-        let Some(bytes) = stride.checked_mul(tile_rows) else {
-            return unsupported("a matrix larger than the address space".to_owned());
-        };
-        let mut region = Region::zeroed(bytes)?;
-        let out = Disjoint::new(region.bytes_mut());
-        team.share(tile_rows, 4, &|tile| {
+        let (kind, stride) = (self.kind, self.stride);
+        let start = first / ROWS * stride;
+        let out = Disjoint::new(&mut self.region.bytes_mut()[start..]);
+        team.share(rows.div_ceil(ROWS), 4, &|tile| {
             // SAFETY: each tile row is one item, taken by one thread.
             let tiles = unsafe { out.part(tile * stride..(tile + 1) * stride) };
             for row in 0..ROWS.min(rows - tile * ROWS) {
@@ -72,13 +117,7 @@ impl Packed {
                 }
             }
         });
-        Ok(Self {
-            kind,
-            rows,
-            columns,
-            stride,
-            region,
-        })
+        Ok(())
     }
 
     /// Outputs.

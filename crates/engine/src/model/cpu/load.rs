@@ -1,8 +1,16 @@
 //! From a file's tensors to packed matrices.
 
+use std::borrow::Cow;
+
 use crate::gguf::{LoadError, TensorType};
 use crate::kernels::{Packed, Team};
-use crate::model::loader::Make;
+use crate::model::loader::{Make, Tensor};
+
+/// About how many bytes of a tensor are read and packed at a time: enough for
+/// all threads, little beside the weights.
+const PIECE_BYTES: usize = 4 << 20;
+/// Pieces are whole tiles.
+const TILE_ROWS: usize = 16;
 
 /// Packs matrices, on all threads.
 pub(in crate::model) struct Packer<'a> {
@@ -26,22 +34,26 @@ impl Make for Packer<'_> {
 
     fn matrix(
         &self,
-        dtype: TensorType,
-        data: &[u8],
         rows: usize,
         columns: usize,
+        tensor: &mut Tensor<'_>,
     ) -> Result<Packed, LoadError> {
-        match dtype {
-            TensorType::Q5_0 => {
-                let data = blocks(data, q5_0_as_q8_0);
-                Packed::pack(self.team, TensorType::Q8_0, &data, rows, columns)
-            }
-            TensorType::Q3K => {
-                let data = blocks(data, q3k_as_q6k);
-                Packed::pack(self.team, TensorType::Q6K, &data, rows, columns)
-            }
-            other => Packed::pack(self.team, other, data, rows, columns),
+        let dtype = tensor.dtype();
+        let packed_type = packed_type(dtype).ok_or_else(|| unknown(dtype))?;
+        let mut packed = Packed::zeroed(packed_type, rows, columns)?;
+        let piece = (PIECE_BYTES / tensor.row_bytes().max(1)).max(1);
+        let piece = piece.next_multiple_of(TILE_ROWS);
+        for first in (0..rows).step_by(piece) {
+            let count = piece.min(rows - first);
+            let data = tensor.rows(count)?;
+            let data = match dtype {
+                TensorType::Q5_0 => Cow::Owned(blocks(data, q5_0_as_q8_0)),
+                TensorType::Q3K => Cow::Owned(blocks(data, q3k_as_q6k)),
+                _ => Cow::Borrowed(data),
+            };
+            packed.fill(self.team, first, count, &data)?;
         }
+        Ok(packed)
     }
 
     fn bytes(&self, dtype: TensorType, rows: usize, columns: usize) -> Result<u64, LoadError> {
@@ -58,9 +70,11 @@ pub(in crate::model) fn packed_bytes(
     packed_type(dtype)
         .and_then(|dtype| Packed::bytes_of(dtype, rows, columns))
         .map(|bytes| bytes as u64)
-        .ok_or_else(|| {
-            LoadError::Unsupported(format!("the CPU kernels do not run {}", dtype.name()))
-        })
+        .ok_or_else(|| unknown(dtype))
+}
+
+fn unknown(dtype: TensorType) -> LoadError {
+    LoadError::Unsupported(format!("the CPU kernels do not run {}", dtype.name()))
 }
 
 /// Translates block by block; what is left over is not a whole block.

@@ -8,7 +8,7 @@ use candle_core::utils::barrier_pool;
 use rayon::prelude::*;
 
 use crate::gguf::{LoadError, TensorType};
-use crate::model::loader::{Make, with_aligned};
+use crate::model::loader::{Make, Tensor, with_aligned};
 
 /// A quantised matrix of `rows x columns`, applied to row vectors.
 ///
@@ -43,17 +43,22 @@ impl Make for Slabs {
 
     fn matrix(
         &self,
-        dtype: TensorType,
-        data: &[u8],
         rows: usize,
         columns: usize,
+        tensor: &mut Tensor<'_>,
     ) -> Result<Matrix, LoadError> {
+        let dtype = tensor.dtype();
         let candle = dtype.candle().ok_or_else(|| unknown(dtype))?;
         let slab_rows = rows.div_ceil(MAX_SLABS).max(LEAST_SLAB_ROWS);
-        let slab_bytes = slab_rows * columns / candle.block_size() * candle.type_size();
-        let slab = |data: &[u8]| with_aligned(data, |data| candle.from_data(Cow::Borrowed(data)));
+        let mut slabs = Vec::new();
+        for first in (0..rows).step_by(slab_rows) {
+            let data = tensor.rows(slab_rows.min(rows - first))?;
+            slabs.push(with_aligned(data, |data| {
+                candle.from_data(Cow::Borrowed(data))
+            }));
+        }
         Ok(Matrix {
-            slabs: data.chunks(slab_bytes).map(slab).collect(),
+            slabs,
             slab_rows,
             rows,
             columns,
