@@ -262,7 +262,9 @@ fn every_known_model_is_whole() {
         );
         let engine = match model.capabilities.embeddings {
             true => &["bert", "nomic-bert"][..],
-            false => &["llama", "qwen2", "qwen3", "gemma3", "phi3"],
+            false => &[
+                "llama", "qwen2", "qwen3", "gemma3", "phi3", "smollm3", "granite",
+            ],
         };
         assert!(
             model.embedding.is_none() || model.capabilities.embeddings,

@@ -42,7 +42,8 @@ impl Model {
     /// the order of the parts, `vocab_size` numbers each, not normalised.
     ///
     /// A row depends on its own sequence alone: the parts beside it, how a
-    /// prompt is cut, and the number of threads change nothing about it.
+    /// prompt is cut, and the number of threads change no bit of it (on
+    /// [`super::Executor::Reference`], they change its rounding).
     ///
     /// Time and memory grow with the tokens of all parts; cut long prompts.
     ///

@@ -191,6 +191,29 @@ fn rotary_factors_must_be_positive() {
     }
 }
 
+#[test]
+fn a_file_that_shrinks_under_us_is_an_error() {
+    use std::io::Write;
+    let bytes = tiny::plain("shrinks", "llama").file();
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(&bytes).unwrap();
+    let gguf = Gguf::open(file.path()).unwrap();
+    let whole = Model::load(&gguf).unwrap();
+    assert!(whole.forward(&mut whole.new_cache(), &[1]).is_ok());
+    file.as_file().set_len(bytes.len() as u64 - 64).unwrap();
+    for executor in [Executor::default(), Executor::Reference] {
+        let options = LoadOptions {
+            executor,
+            ..LoadOptions::default()
+        };
+        let error = Model::load_with(&gguf, &options).err().unwrap();
+        assert!(
+            error.to_string().contains("the file has changed"),
+            "{error}"
+        );
+    }
+}
+
 /// Hundreds of damaged files: loaded or refused, and where loaded, run.
 #[test]
 fn damage_does_no_harm() {

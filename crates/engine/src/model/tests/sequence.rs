@@ -189,3 +189,23 @@ fn memory_is_what_the_file_holds() {
     assert!(cache.memory_bytes() >= 24 * model.cache_bytes_per_token());
     assert!(cache.memory_bytes() <= 32 * model.cache_bytes_per_token());
 }
+
+#[test]
+fn a_matrix_of_several_pieces_is_one_matrix() {
+    // 9001 rows of 1 KiB: two whole pieces and an odd one.
+    let tiny = Tiny {
+        width: 256,
+        layers: 1,
+        vocab: 9001,
+        ..tiny::plain("pieces", "llama")
+    };
+    let prompt = [0, 4095, 4096, 4097, 8191, 8192, 9000];
+    let run = |executor| {
+        let model = load_on(&tiny, executor);
+        model.forward_all(&mut model.new_cache(), &prompt).unwrap()
+    };
+    let expected = run(Executor::Reference);
+    for (mine, expected) in run(Executor::default()).iter().zip(&expected) {
+        assert!(distance(mine, expected) < 0.2);
+    }
+}
