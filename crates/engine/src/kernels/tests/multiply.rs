@@ -283,7 +283,7 @@ fn what_does_not_fit_is_refused() {
     ));
     assert!(matches!(
         refused(TensorType::F32, 16, usize::MAX, 4),
-        LoadError::Damaged(_)
+        LoadError::Unsupported(_)
     ));
 }
 
