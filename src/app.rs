@@ -20,8 +20,8 @@ use crate::handover::{Handed, Role, Setup};
 use crate::health::{Health, Lengths, Prior};
 use crate::links::{EgressLink, EngineLink};
 use crate::road::Road;
+use crate::snapshot::View;
 use crate::snapshot::parts::PartBoard;
-use crate::snapshot::{View, memory_for_models};
 use crate::store::Ledger;
 use crate::telemetry::Metrics;
 
@@ -104,7 +104,10 @@ fn wire(setup: Setup, config: Config, ledger: Arc<Ledger>, catalog: Arc<Catalog>
         view: View {
             models: Box::new(move || listed.models()),
             preferred: config.local.default_model.clone(),
-            memory_bytes: memory_for_models(),
+            memory_bytes: config
+                .local
+                .memory_budget
+                .unwrap_or_else(nearfar_engine::default_memory_budget),
             engine: engine.clone(),
             egress: egress.clone(),
             parts: Arc::new(PartBoard::new(Instant::now())),
@@ -216,6 +219,27 @@ async fn keep_model_loaded(gate: Arc<Gate>) {
                     break;
                 }
             }
+        }
+        preload(&gate).await;
+    }
+}
+
+/// Has the models of `local.preload` loaded, after the default one.
+async fn preload(gate: &Gate) {
+    let models = gate.catalog.models();
+    for name in &gate.config.local.preload {
+        match models.iter().find(|model| model.name == *name) {
+            Some(model) => {
+                gate.road
+                    .links
+                    .engine
+                    .load(&model.name, &model.source)
+                    .await
+            }
+            None => tracing::warn!(
+                model = %name,
+                "local.preload names a model that is not installed; see `nearfar model list`"
+            ),
         }
     }
 }

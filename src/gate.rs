@@ -3,12 +3,14 @@
 //! No behaviour of its own beyond asking its parts; [`crate::app`] puts them
 //! together.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use nearfar_domain::explain::Explanation;
-use nearfar_domain::frames::{Download, DownloadEvent, EngineState, ProviderCard};
+use nearfar_domain::frames::{Download, DownloadEvent, EngineState, LoadedModel, ProviderCard};
 use nearfar_domain::snapshot::TargetState;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use crate::catalog::{Catalog, LocalModel};
 use crate::config::Config;
@@ -143,6 +145,21 @@ impl Gate {
             model_problem: loaded.and_then(|result| result.as_ref().err().cloned()),
             model,
         }
+    }
+
+    /// Has a model loaded; what comes of it shows in what is returned.
+    pub async fn load_model(
+        &self,
+        model: &LocalModel,
+    ) -> watch::Receiver<BTreeMap<String, Result<LoadedModel, String>>> {
+        let engine = &self.road.links.engine;
+        engine.load(&model.name, &model.source).await;
+        engine.loads()
+    }
+
+    /// Has a model dropped from memory once no request uses it.
+    pub async fn unload_model(&self, model: &LocalModel) {
+        self.road.links.engine.unload(&model.name).await;
     }
 
     /// The local model that `auto` uses now.

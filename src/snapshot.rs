@@ -308,15 +308,3 @@ fn is_embedded(model: &LocalModel) -> bool {
 fn generates(model: &LocalModel) -> bool {
     model.capabilities.chat
 }
-
-/// Memory of this machine that one model may take: three quarters of what is
-/// there in all. Without a reading, 2 GiB are assumed.
-pub fn memory_for_models() -> u64 {
-    let total_kib = std::fs::read_to_string("/proc/meminfo")
-        .ok()
-        .and_then(|text| {
-            let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
-            line.split_whitespace().nth(1)?.parse::<u64>().ok()
-        });
-    total_kib.map_or(2 << 30, |kib| kib.saturating_mul(1024) / 4 * 3)
-}

@@ -5,6 +5,7 @@ mod cli;
 mod egress_link;
 mod embeddings;
 mod faults;
+mod model_memory;
 mod model_verbs;
 mod prefill;
 mod sandbox;

@@ -8,6 +8,8 @@
     reason = "where other programs' model stores are"
 )]
 
+mod bench;
+mod memory;
 mod meter;
 mod show;
 
@@ -99,6 +101,51 @@ pub enum ModelCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Load a model into memory before anybody asks it
+    #[command(after_help = "Exit codes: 0 loaded, 1 not loaded or no daemon, 2 wrong usage.")]
+    Load {
+        /// Its name
+        name: String,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Drop a model from memory as soon as no request uses it
+    #[command(after_help = "Exit codes: 0 done, 1 failed or no daemon, 2 wrong usage.")]
+    Unload {
+        /// Its name
+        name: String,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the models in memory, and what all may take
+    #[command(after_help = "Exit codes: 0 done, 1 failed or no daemon, 2 wrong usage.")]
+    Ps {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Measure how fast a model runs on this machine
+    #[command(
+        long_about = "Measure how fast a model runs on this machine: prompts of 32, 512 and 2,048 \
+            tokens, decoding at depth 0, 2,048 and 4,096 where the context has room, and how fast \
+            memory is read, which no decoding can pass. No daemon is needed; stop other work first.",
+        after_help = "Exit codes: 0 done, 1 the model cannot be run, 2 wrong usage."
+    )]
+    Bench {
+        /// A GGUF file, or an installed model's name
+        model: String,
+        /// Threads that compute
+        #[arg(long, value_parser = clap::value_parser!(u16).range(1..=512))]
+        threads: Option<u16>,
+        /// How often each figure is measured; the median is shown
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
+        rounds: u16,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// List small models that people use, with what they take
     #[command(after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage.")]
     Catalogue {
@@ -168,6 +215,22 @@ pub fn run(command: ModelCommand, state_dir: &Path) -> Result<(), Failed> {
         }
         ModelCommand::Verify { name, json } => verify(&store, state_dir, name.as_deref(), json),
         ModelCommand::Catalogue { json } => show::catalogue(json),
+        ModelCommand::Load { name, json } => memory::load(state_dir, &name, json),
+        ModelCommand::Unload { name, json } => memory::unload(state_dir, &name, json),
+        ModelCommand::Ps { json } => memory::ps(state_dir, json),
+        ModelCommand::Bench {
+            model,
+            threads,
+            rounds,
+            json,
+        } => {
+            let wanted = bench::Wanted {
+                threads: threads.map(usize::from),
+                rounds: usize::from(rounds),
+                json,
+            };
+            bench::run(&store, &model, &wanted)
+        }
     }
 }
 

@@ -20,6 +20,9 @@ pub(super) struct Low {
     pub(super) default_zone: Option<Zone>,
     pub(super) feature_zones: Vec<(String, Zone)>,
     pub(super) default_model: Option<Spanned<String>>,
+    pub(super) memory_budget: Option<u64>,
+    pub(super) keep_alive: Option<Duration>,
+    pub(super) preload: Option<Vec<Spanned<String>>>,
     pub(super) threads: Option<u64>,
     pub(super) limits: LowLimits,
     pub(super) providers: Vec<LowProvider>,
@@ -81,6 +84,7 @@ pub(super) struct LowModel {
 
 const MS: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_secs(3_600);
+const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(86_400);
 const MAX_LISTEN: usize = 16;
 const MAX_PROVIDERS: usize = 64;
@@ -103,6 +107,9 @@ impl Low {
         if let Some(mut section) = root.section("local", notes) {
             low.default_model = section.text("default_model", notes);
             low.threads = section.integer("threads", 1, 512, notes);
+            low.memory_budget = section.size("memory_budget", 64 << 20, 1 << 50, notes);
+            low.keep_alive = section.duration("keep_alive", SECOND, 30 * DAY, notes);
+            low.preload = texts("preload", &mut section, notes);
             section.finish(notes);
         }
         if let Some(mut section) = root.section("limits", notes) {
@@ -135,6 +142,31 @@ fn server(mut section: Section<'_, '_>, notes: &mut Notes<'_>) -> LowServer {
     };
     section.finish(notes);
     server
+}
+
+/// A list of texts.
+fn texts(
+    name: &'static str,
+    section: &mut Section<'_, '_>,
+    notes: &mut Notes<'_>,
+) -> Option<Vec<Spanned<String>>> {
+    let value = section.take(name)?;
+    let key = section.key(name);
+    match value.get_ref() {
+        DeValue::Array(items) if items.len() <= MAX_MODELS => {
+            let texts = items.iter().filter_map(|item| as_text(&key, item, notes));
+            Some(texts.collect())
+        }
+        other => {
+            notes.at(
+                value.span(),
+                &key,
+                wrong_type(&key, "a short list of names", other),
+                "write a list of names, like [\"concierge\"]",
+            );
+            None
+        }
+    }
 }
 
 /// One address or a list of them.

@@ -120,6 +120,14 @@ pub struct Local {
     pub default_model: Option<String>,
     /// Threads of the engine; `None` is one for each core.
     pub threads: Option<usize>,
+    /// Bytes that all models may take in memory together; `None` is three
+    /// quarters of what this machine or control group has.
+    pub memory_budget: Option<u64>,
+    /// How long a model stays in memory that nobody uses; `None` is until
+    /// another one needs the room.
+    pub keep_alive: Option<Duration>,
+    /// Models to load at the start, beside the one for `auto`.
+    pub preload: Vec<String>,
 }
 
 /// What does not come from the file and wins over it.
@@ -199,8 +207,16 @@ fn read(text: &str, path: Option<&Path>, overrides: &Overrides, notes: &mut Note
             default_model: low
                 .default_model
                 .as_ref()
-                .and_then(|name| local_model(name, notes)),
+                .and_then(|name| local_model("default_model", name, notes)),
             threads: low.threads.map(|threads| threads as usize),
+            memory_budget: low.memory_budget,
+            keep_alive: low.keep_alive,
+            preload: low
+                .preload
+                .iter()
+                .flatten()
+                .filter_map(|name| local_model("preload", name, notes))
+                .collect(),
         },
         providers: provider::all(&low.providers, base, &overrides.env_providers, notes),
         credentials_dir: low
@@ -307,7 +323,7 @@ fn listen_address(text: &Spanned<String>, notes: &mut Notes<'_>) -> Option<Socke
 }
 
 /// A model's name with or without `local/`.
-fn local_model(name: &Spanned<String>, notes: &mut Notes<'_>) -> Option<String> {
+fn local_model(key: &str, name: &Spanned<String>, notes: &mut Notes<'_>) -> Option<String> {
     let said = name.get_ref();
     let bare = said.strip_prefix("local/").unwrap_or(said);
     let fits = |c: char| c.is_ascii_alphanumeric() || "._-:".contains(c);
@@ -316,7 +332,7 @@ fn local_model(name: &Spanned<String>, notes: &mut Notes<'_>) -> Option<String> 
     }
     notes.at(
         name.span(),
-        "local.default_model",
+        &format!("local.{key}"),
         "this is not a local model's name",
         "write a name that `nearfar model list` shows, like \"concierge\"",
     );

@@ -19,6 +19,7 @@ use nearfar_domain::ids::JobId;
 use serde_json::json;
 
 use super::api::Api;
+use super::memory;
 use super::openai::models::target;
 use super::probes::parts;
 use super::problem::Problem;
@@ -35,7 +36,10 @@ pub(crate) fn routes() -> Router<Arc<Api>> {
         .route("/admin/v1/usage", get(usage))
         .route("/admin/v1/models", get(list).post(pull))
         .route("/admin/v1/models/rescan", post(rescan))
+        .route("/admin/v1/models/memory", get(memory::show))
         .route("/admin/v1/models/{name}", delete(remove))
+        .route("/admin/v1/models/{name}/load", post(memory::load))
+        .route("/admin/v1/models/{name}/unload", post(memory::unload))
 }
 
 /// Everything about the daemon that is not a request.

@@ -14,6 +14,7 @@ mod body;
 mod front;
 mod hosts;
 mod listener;
+mod memory;
 pub mod openai;
 mod prefill;
 mod probes;

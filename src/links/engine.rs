@@ -108,11 +108,21 @@ impl EngineLink {
     /// Asks for a model to be loaded. Does nothing without an engine; the
     /// outcome shows in [`EngineLink::loads`].
     pub async fn load(&self, model: &str, source: &ModelSource) {
+        // What became of an earlier load is no answer to this one.
+        self.inner
+            .loads
+            .send_if_modified(|loads| loads.remove(model).is_some());
         let message = ToEngine::Load {
             model: model.to_owned(),
             source: source.clone(),
         };
         self.send(&message).await;
+    }
+
+    /// Asks for a model to be dropped from memory once no job uses it.
+    pub async fn unload(&self, model: &str) {
+        let model = model.to_owned();
+        self.send(&ToEngine::Unload { model }).await;
     }
 
     async fn send(&self, message: &ToEngine) {

@@ -170,6 +170,8 @@ fn engine(config: &Config, incoming: Incoming, replies: &Replies) -> io::Result<
         links,
         nearfar_engine::Options {
             threads: config.local.threads,
+            memory_budget: config.local.memory_budget,
+            keep_alive: config.local.keep_alive,
         },
     )
 }

@@ -106,6 +106,21 @@ fn describe(
     })
 }
 
+/// What a load will take in memory, in bytes, with a cache of 4,096 tokens.
+///
+/// # Errors
+/// As a load would give it.
+pub(crate) fn needed_bytes(gguf: &Gguf) -> Result<u64, LoadError> {
+    if embed::is_embedding_model(gguf) {
+        return embed::needed_bytes(gguf);
+    }
+    let figures = Model::check(gguf)?;
+    let cached = ESTIMATE_TOKENS.min(figures.context_tokens as u64);
+    Ok(figures
+        .memory_bytes
+        .saturating_add(cached.saturating_mul(figures.cache_bytes_per_token)))
+}
+
 /// Whether a template offers tools in a form that the engine reads back.
 pub(crate) fn offers_tools(template: &ChatTemplate) -> bool {
     template.knows_tools() && ToolFormat::of_template(template.source()) != ToolFormat::None

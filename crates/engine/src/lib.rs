@@ -8,10 +8,11 @@
 //! logits, [`sampling`] into the next token
 //! within what [`constrain`] allows, [`output`] into content, reasoning and tool
 //! calls; [`generate`] runs the loop and [`worker`] serves the gate.
-//! Beside that road, [`embed`] turns texts into vectors.
+//! Beside that road, [`embed`] turns texts into vectors, and [`bench`] measures.
 // Tests open sockets and start tasks as they like.
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
+pub mod bench;
 pub mod constrain;
 pub mod embed;
 pub mod generate;
@@ -30,7 +31,7 @@ mod tiny;
 
 pub use inspect::{ModelInfo, inspect, inspect_with_sidecar};
 pub use kernels::{Isa, measure};
-pub use worker::{Options, serve};
+pub use worker::{Options, default_memory_budget, serve, usable_cores};
 
 /// The GGUF file of the model that ships inside the binary.
 pub fn embedded_model() -> &'static [u8] {

@@ -194,6 +194,10 @@ pub struct EngineState {
     pub models: Vec<LoadedModel>,
     /// How busy and how fast each model in memory is, by name.
     pub loads: Vec<ModelLoad>,
+    /// A model on its way there.
+    pub loading: Option<LoadingModel>,
+    /// Bytes that all models may take together.
+    pub memory_budget: u64,
 }
 
 /// A model at work: what it has to do and how fast it was measured to be.
@@ -214,6 +218,17 @@ pub struct ModelLoad {
     pub kv_bytes: u64,
     /// The most that these may take, in bytes.
     pub kv_budget_bytes: u64,
+}
+
+/// How far a load is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadingModel {
+    /// Its name, without `local/`.
+    pub name: String,
+    /// Bytes of its file that were read.
+    pub read_bytes: u64,
+    /// Bytes of its file.
+    pub total_bytes: u64,
 }
 
 /// A model in memory.

@@ -19,7 +19,7 @@ pub use egress::{
     Download, DownloadEvent, EgressJob, FromEgress, ModelCard, ProviderCard, TimeLimits, ToEgress,
 };
 pub use engine::{
-    Confidence, EngineJob, EngineState, FromEngine, LoadedModel, ModelLoad, ModelSource, Timings,
+    Confidence, EngineJob, EngineState, FromEngine, LoadedModel, LoadingModel, ModelLoad, ModelSource, Timings,
     ToEngine,
 };
 pub use terms::{Priority, Purpose, Terms};

@@ -67,6 +67,14 @@ pub(crate) fn check(gguf: &Gguf, sidecar: Option<&Path>) -> Result<Figures, Load
     })
 }
 
+/// What a load will take in memory, in bytes.
+///
+/// # Errors
+/// As [`Embedder::load`].
+pub(crate) fn needed_bytes(gguf: &Gguf) -> Result<u64, LoadError> {
+    Ok(bert::Shape::read(gguf)?.memory_bytes(gguf))
+}
+
 impl Embedder {
     /// Loads a model; `name` is what answers call it. With a `tokenizer.json`
     /// beside it, texts are read as that says.

@@ -5,7 +5,8 @@ use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use super::{LoadError, TensorType, Value};
 
@@ -24,6 +25,8 @@ pub struct Gguf {
     data_start: u64,
     bytes: Bytes,
     file_bytes: u64,
+    /// Told how many bytes of tensors were read.
+    reads: Option<Arc<AtomicU64>>,
 }
 
 enum Bytes {
@@ -73,6 +76,12 @@ impl Gguf {
         let length = bytes.len() as u64;
         let header = Header::read(bytes, length)?;
         Ok(header.into_gguf(Bytes::Static(bytes), length))
+    }
+
+    /// Has the bytes of every tensor that is read added up in `reads`: how far
+    /// a load is.
+    pub fn count_reads(&mut self, reads: Arc<AtomicU64>) {
+        self.reads = Some(reads);
     }
 
     /// Length of the whole file in bytes.
@@ -224,6 +233,9 @@ impl Gguf {
         // The reader checked that the tensor lies within the file.
         let start = self.data_start + info.offset + part.start as u64;
         let length = part.len() as u64;
+        if let Some(reads) = &self.reads {
+            reads.fetch_add(length, Ordering::Relaxed);
+        }
         match &self.bytes {
             Bytes::Static(bytes) => bytes
                 .get(start as usize..(start + length) as usize)
@@ -295,6 +307,7 @@ impl Header {
             data_start: self.data_start,
             bytes,
             file_bytes,
+            reads: None,
         }
     }
 

@@ -12,7 +12,7 @@ use nearfar_domain::frames::{EngineState, FromEngine, ModelSource, Timings, ToEn
 use super::answers::{Answers, Before, Ended, Stepped};
 use super::guard::{THREADS, survive};
 use super::link::{Input, Link, LinkId};
-use super::models::{Load, Models};
+use super::models::{Limits, Load, Models};
 use super::queue::{JobKey, Queue, Waiting};
 use super::vectors::Vectors;
 use crate::generate::{Generation, Prepared};
@@ -40,9 +40,9 @@ pub(super) struct Compute {
 }
 
 impl Compute {
-    pub(super) fn new(sender: SyncSender<Input>, inputs: Receiver<Input>) -> Self {
+    pub(super) fn new(sender: SyncSender<Input>, inputs: Receiver<Input>, limits: Limits) -> Self {
         Self {
-            models: Models::new(sender.clone()),
+            models: Models::new(sender.clone(), limits),
             vectors: Vectors::new(sender.clone()),
             sender,
             inputs,
@@ -83,11 +83,15 @@ impl Compute {
             return self.inputs.try_recv().ok();
         }
         let paused = self.links.values().any(|link| !link.has_room());
-        let busy = self.answers.places().all() > 0 || !self.queue.jobs.is_empty();
+        let busy = self.answers.places().all() > 0
+            || !self.queue.jobs.is_empty()
+            || self.models.loading().is_some();
         let mut patience = if paused {
             LINK_PAUSE
         } else if busy {
             STATE_EVERY
+        } else if let Some(expiry) = self.models.next_expiry(Instant::now()) {
+            expiry
         } else {
             return self.inputs.recv().ok();
         };
@@ -103,6 +107,11 @@ impl Compute {
             Input::NoMoreLinks => self.more_links = false,
             Input::Closed(link) => self.close(link),
             Input::Frame(link, frame) => self.frame(link, frame),
+            Input::Room(room) => {
+                if let Err(refused) = self.models.room(*room) {
+                    self.loaded(*refused);
+                }
+            }
             Input::Loaded(load) => self.loaded(*load),
             Input::Prepared(key, result, took) => self.prepared(key, result, took),
             Input::Vectors(key, stage) => self.vectors_came(key, stage),
@@ -432,6 +441,8 @@ impl Compute {
                 .all()
                 .map(|ready| self.answers.load(ready))
                 .collect(),
+            loading: self.models.loading(),
+            memory_budget: self.models.budget(),
         }
     }
 
@@ -441,13 +452,14 @@ impl Compute {
         if self.links.values().any(|link| !link.has_room()) {
             return;
         }
+        self.models.expire(Instant::now());
         let age = self.told_at.elapsed();
         let state = self.state();
         // Figures that change with every step are told a few times a second.
         let changed = (state.queued, state.running) != (self.told.queued, self.told.running)
             || state.models != self.told.models
             || (age >= RATES_EVERY && state != self.told);
-        let busy = state.running > 0 || state.queued > 0;
+        let busy = state.running > 0 || state.queued > 0 || state.loading.is_some();
         if !changed && !(busy && age >= STATE_EVERY) {
             return;
         }

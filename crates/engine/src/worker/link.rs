@@ -13,7 +13,7 @@ use nearfar_domain::events::Failure;
 use nearfar_domain::frames::{FromEngine, Reader, ToEngine, VERSION, encode};
 
 use super::guard::THREADS;
-use super::models::Load;
+use super::models::{Load, Room};
 use super::queue::JobKey;
 use super::vectors::Stage;
 use crate::generate::Prepared;
@@ -37,6 +37,8 @@ pub(super) enum Input {
     Frame(LinkId, ToEngine),
     /// A link ended.
     Closed(LinkId),
+    /// A load waits for memory.
+    Room(Box<Room>),
     /// A model's load ended.
     Loaded(Box<Load>),
     /// A job's prompt is ready, or refused. The time is what it took.

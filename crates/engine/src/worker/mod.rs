@@ -21,9 +21,14 @@ mod vectors;
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
+use std::time::Duration;
 
 use compute::Compute;
 use link::Input;
+pub use memory::default_memory_budget;
+use models::Limits;
+pub(crate) use threads::set_up as use_threads;
+pub use threads::usable_cores;
 
 /// How the engine runs.
 #[derive(Clone, Copy, Debug, Default)]
@@ -31,6 +36,12 @@ pub struct Options {
     /// Threads that compute; none means one per physical core that this
     /// process may use.
     pub threads: Option<usize>,
+    /// Bytes that all models may take together; none means
+    /// [`default_memory_budget`].
+    pub memory_budget: Option<u64>,
+    /// How long a model stays in memory that nobody uses; none means until
+    /// another one needs the room.
+    pub keep_alive: Option<Duration>,
 }
 
 /// Inputs that may wait for the compute thread. Few: a frame can be large, and
@@ -59,7 +70,11 @@ pub fn serve(links: Receiver<UnixStream>, options: Options) -> std::io::Result<(
             // Nobody is left to tell when this fails.
             let _ = from_links.send(Input::NoMoreLinks);
         })?;
-    let compute = Compute::new(inputs, compute_inputs);
+    let limits = Limits {
+        budget: options.memory_budget.unwrap_or_else(default_memory_budget),
+        keep_alive: options.keep_alive,
+    };
+    let compute = Compute::new(inputs, compute_inputs, limits);
     thread::Builder::new()
         .name(format!("{}-compute", guard::THREADS))
         .spawn(move || compute.run())?

@@ -1,14 +1,21 @@
-//! Models in memory: loaded on first use, one at a time, dropped when asked to
-//! or when another one needs the room.
+//! Models in memory: loaded on first use or when asked to, several at once
+//! within one budget. A model that is not used makes room for one that is
+//! wanted, the longest unused first; one that cannot fit is refused with the
+//! figures.
+//!
+//! A load runs on a thread of its own. It first says how much memory it needs
+//! and waits until that was made: [`Models::room`] is the only place that
+//! decides what is dropped.
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::SyncSender;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nearfar_domain::events::{Failure, FailureKind};
-use nearfar_domain::frames::{LoadedModel, ModelSource};
+use nearfar_domain::frames::{LoadedModel, LoadingModel, ModelSource};
 
 use super::guard::{THREADS, survive};
 use super::link::Input;
@@ -16,6 +23,7 @@ use super::memory;
 use crate::embed::{Embedder, is_embedding_model};
 use crate::generate::ReadyModel;
 use crate::gguf::{Gguf, LoadError};
+use crate::inspect::needed_bytes;
 
 /// A finished load.
 pub(super) struct Load {
@@ -25,17 +33,17 @@ pub(super) struct Load {
     pub(super) took: Duration,
 }
 
+/// A load that knows how much memory it needs and waits for a word. Dropping
+/// it ends the load.
+pub(super) struct Room {
+    pub(super) name: String,
+    pub(super) source: ModelSource,
+    needed: u64,
+    go: SyncSender<()>,
+}
+
 /// A model that could not even begin to load, and why.
 pub(super) type NotBegun = (String, ModelSource, Failure);
-
-/// Every model that is in memory or on its way there.
-pub(super) struct Models {
-    inputs: SyncSender<Input>,
-    memory: Vec<Resident>,
-    /// At most one is being read; the others wait their turn.
-    wanted: Vec<(String, ModelSource)>,
-    loading: bool,
-}
 
 /// A model in memory, of either kind.
 #[derive(Clone)]
@@ -46,10 +54,49 @@ pub(super) enum Held {
     Vectors(Arc<Embedder>),
 }
 
+impl Held {
+    fn memory_bytes(&self) -> u64 {
+        match self {
+            Held::Words(ready) => ready.memory_bytes(),
+            Held::Vectors(embedder) => embedder.memory_bytes(),
+        }
+    }
+}
+
+/// How much memory all models may take together, and how long one stays that
+/// nobody uses.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) budget: u64,
+    /// `None`: until another one needs the room.
+    pub(super) keep_alive: Option<Duration>,
+}
+
+/// Every model that is in memory or on its way there.
+pub(super) struct Models {
+    inputs: SyncSender<Input>,
+    limits: Limits,
+    memory: Vec<Resident>,
+    /// At most one is being read; the others wait their turn.
+    wanted: Vec<(String, ModelSource)>,
+    loading: Option<Loading>,
+}
+
+/// How far the load is that runs.
+struct Loading {
+    name: String,
+    read: Arc<AtomicU64>,
+    total: u64,
+    /// What it said that it needs in memory.
+    needed: u64,
+}
+
 struct Resident {
     name: String,
     source: ModelSource,
     held: Held,
+    /// What was set aside for it: its weights and a cache of ordinary length.
+    needed: u64,
     load_ms: f64,
     used: Instant,
     /// To be dropped once no job uses it.
@@ -66,12 +113,13 @@ impl Resident {
 }
 
 impl Models {
-    pub(super) fn new(inputs: SyncSender<Input>) -> Self {
+    pub(super) fn new(inputs: SyncSender<Input>, limits: Limits) -> Self {
         Self {
             inputs,
+            limits,
             memory: Vec::new(),
             wanted: Vec::new(),
-            loading: false,
+            loading: None,
         }
     }
 
@@ -112,8 +160,8 @@ impl Models {
     /// Begins to load a model that is not here and not coming.
     ///
     /// # Errors
-    /// There is no room for it, or no thread to load it on; or it is here, and
-    /// not of the kind that was asked for.
+    /// There is no thread to load it on; or it is here, and not of the kind
+    /// that was asked for.
     pub(super) fn want(&mut self, name: &str, source: &ModelSource) -> Result<(), Failure> {
         if self.held(name, source).is_some() {
             return Err(Failure {
@@ -125,7 +173,7 @@ impl Models {
             });
         }
         self.wanted.push((name.to_owned(), source.clone()));
-        if self.loading {
+        if self.loading.is_some() {
             Ok(())
         } else {
             self.load_next()
@@ -136,70 +184,120 @@ impl Models {
         let Some((name, source)) = self.wanted.first().cloned() else {
             return Ok(());
         };
-        let begun = self.make_room(&name, &source).and_then(|()| {
-            let inputs = self.inputs.clone();
-            thread::Builder::new()
-                .name(format!("{THREADS}-load"))
-                .spawn(move || {
-                    let begun = Instant::now();
-                    let result = survive(|| load(&name, &source)).unwrap_or_else(|| {
-                        Err(Failure::new(
-                            FailureKind::ModelBroken,
-                            "loading the model failed by a mistake of ours; its file is probably damaged",
-                        ))
-                    });
-                    let load = Load { name, source, result, took: begun.elapsed() };
-                    // Fails only when the compute thread is gone.
-                    let _ = inputs.send(Input::Loaded(Box::new(load)));
-                })
-                .map_err(|error| Failure::new(FailureKind::Overloaded, format!("no thread to load on: {error}")))
+        let read = Arc::new(AtomicU64::new(0));
+        let total = match &source {
+            ModelSource::Embedded => crate::embedded_model().len() as u64,
+            // A file that cannot be read is refused by the load, with the reason.
+            ModelSource::File { path, .. } => std::fs::metadata(path).map_or(0, |meta| meta.len()),
+        };
+        self.loading = Some(Loading {
+            name: name.clone(),
+            read: Arc::clone(&read),
+            total,
+            needed: 0,
         });
-        self.loading = begun.is_ok();
-        if begun.is_err() {
-            self.wanted.remove(0);
+        let inputs = self.inputs.clone();
+        let spawned = thread::Builder::new()
+            .name(format!("{THREADS}-load"))
+            .spawn(move || load_thread(name, source, read, &inputs));
+        match spawned {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                self.loading = None;
+                self.wanted.remove(0);
+                let text = format!("no thread to load on: {error}");
+                Err(Failure::new(FailureKind::Overloaded, text))
+            }
         }
-        begun.map(|_| ())
     }
 
     /// Drops models that nobody uses, the longest unused first, until the new
-    /// one fits.
-    fn make_room(&mut self, name: &str, source: &ModelSource) -> Result<(), Failure> {
+    /// one fits, and lets its load go on.
+    ///
+    /// # Errors
+    /// It does not fit: the figures. The load ends then.
+    pub(super) fn room(&mut self, room: Room) -> Result<(), Box<Load>> {
+        let made = self.make_room(&room.name, &room.source, room.needed);
+        match made {
+            Ok(()) => {
+                if let Some(loading) = &mut self.loading {
+                    loading.needed = room.needed;
+                }
+                // Fails only when the thread is gone, which then says so itself.
+                let _ = room.go.send(());
+                Ok(())
+            }
+            Err(failure) => Err(Box::new(Load {
+                name: room.name,
+                source: room.source,
+                result: Err(failure),
+                took: Duration::ZERO,
+            })),
+        }
+    }
+
+    fn make_room(&mut self, name: &str, source: &ModelSource, needed: u64) -> Result<(), Failure> {
         // Another file under the same name replaces it.
         self.memory
             .retain(|r| r.name != name || r.source == *source || r.in_use());
-        let ModelSource::File { path, .. } = source else {
-            return Ok(());
-        };
-        // A file that cannot be read is refused by the load, with the reason.
-        let Ok(needed) = std::fs::metadata(path).map(|file| file.len()) else {
-            return Ok(());
-        };
-        while let Some(free) = memory::available() {
-            if free >= needed {
-                break;
+        let budget = self.limits.budget;
+        if needed > budget {
+            return Err(Failure::new(
+                FailureKind::ModelBroken,
+                format!(
+                    "the model needs about {} MiB of memory and all models together may take {} MiB; use a smaller one, or raise local.memory_budget if the device has more",
+                    needed >> 20,
+                    budget >> 20
+                ),
+            ));
+        }
+        loop {
+            let taken = self.taken();
+            let within = taken.saturating_add(needed) <= budget;
+            let free = memory::available();
+            if within && free.is_none_or(|free| free >= needed) {
+                return Ok(());
             }
             let idle = self.memory.iter().enumerate().filter(|(_, r)| !r.in_use());
-            match idle.min_by_key(|(_, r)| r.used).map(|(index, _)| index) {
-                Some(index) => drop(self.memory.remove(index)),
-                None => {
-                    return Err(Failure::new(
-                        FailureKind::Overloaded,
+            let Some((index, _)) = idle.min_by_key(|(_, r)| r.used) else {
+                return Err(Failure::new(
+                    FailureKind::Overloaded,
+                    if within {
                         format!(
-                            "the model needs {} MiB of memory and {} MiB are free; use a smaller one or stop other programs",
+                            "the model needs about {} MiB of memory and {} MiB are free; use a smaller one or stop other programs",
                             needed >> 20,
-                            free >> 20
-                        ),
-                    ));
-                }
-            }
+                            free.unwrap_or(0) >> 20
+                        )
+                    } else {
+                        format!(
+                            "the model needs about {} MiB of memory; models that are answering take {} of the {} MiB that all may take (local.memory_budget), so it must wait for them",
+                            needed >> 20,
+                            taken >> 20,
+                            budget >> 20
+                        )
+                    },
+                ));
+            };
+            let dropped = self.memory.remove(index);
+            tracing::info!(
+                model = dropped.name,
+                freed_mib = dropped.held.memory_bytes() >> 20,
+                "a model makes room for another"
+            );
         }
-        Ok(())
+    }
+
+    /// Bytes that all models in memory take or may soon take: a cache that is
+    /// still short has its room all the same.
+    fn taken(&self) -> u64 {
+        let of = |r: &Resident| r.held.memory_bytes().max(r.needed);
+        self.memory.iter().map(of).sum()
     }
 
     /// Takes in a finished load. Returns the failure of it, and that of the
     /// next one where it could not even begin.
     pub(super) fn loaded(&mut self, load: Load) -> (Result<LoadedModel, Failure>, Vec<NotBegun>) {
-        self.loading = false;
+        let needed = self.loading.take().map_or(0, |loading| loading.needed);
         self.wanted
             .retain(|(name, source)| *name != load.name || *source != load.source);
         let result = load.result.map(|held| {
@@ -207,6 +305,7 @@ impl Models {
                 name: load.name,
                 source: load.source,
                 held,
+                needed,
                 load_ms: load.took.as_secs_f64() * 1000.0,
                 used: Instant::now(),
                 leaving: false,
@@ -216,7 +315,7 @@ impl Models {
             described
         });
         let mut failed = Vec::new();
-        while !self.loading
+        while self.loading.is_none()
             && let Some((name, source)) = self.wanted.first().cloned()
         {
             if let Err(failure) = self.load_next() {
@@ -239,60 +338,151 @@ impl Models {
         self.memory.retain(|r| !r.leaving || r.in_use());
     }
 
+    /// Drops what nobody used for as long as a model is kept. One in use counts
+    /// from now on.
+    pub(super) fn expire(&mut self, now: Instant) {
+        let Some(keep) = self.limits.keep_alive else {
+            return;
+        };
+        for resident in &mut self.memory {
+            if resident.in_use() {
+                resident.used = now;
+            }
+        }
+        self.memory.retain(|r| {
+            let kept = now.saturating_duration_since(r.used) < keep;
+            if !kept {
+                tracing::info!(model = r.name, "a model that nobody uses was dropped");
+            }
+            kept
+        });
+    }
+
+    /// How long until [`Models::expire`] could have something to do.
+    pub(super) fn next_expiry(&self, now: Instant) -> Option<Duration> {
+        let keep = self.limits.keep_alive?;
+        let oldest = self.memory.iter().map(|r| r.used).min()?;
+        // Not less than this, or a model in use would be looked at all the time.
+        Some((oldest + keep).saturating_duration_since(now).max(keep / 8))
+    }
+
     /// What is in memory, for the gate.
     pub(super) fn list(&self) -> Vec<LoadedModel> {
         self.memory.iter().map(describe).collect()
     }
+
+    /// What is on its way there.
+    pub(super) fn loading(&self) -> Option<LoadingModel> {
+        let loading = self.loading.as_ref()?;
+        Some(LoadingModel {
+            name: loading.name.clone(),
+            read_bytes: loading.read.load(Ordering::Relaxed).min(loading.total),
+            total_bytes: loading.total,
+        })
+    }
+
+    /// Bytes that all models may take together.
+    pub(super) fn budget(&self) -> u64 {
+        self.limits.budget
+    }
 }
 
 fn describe(resident: &Resident) -> LoadedModel {
-    let (architecture, memory_bytes, context, tools) = match &resident.held {
+    let (architecture, context, tools) = match &resident.held {
         Held::Words(ready) => (
             ready.model().architecture(),
-            ready.memory_bytes(),
             ready.model().context_tokens(),
             ready.offers_tools(),
         ),
-        Held::Vectors(embedder) => (
-            embedder.architecture(),
-            embedder.memory_bytes(),
-            embedder.context_tokens(),
-            false,
-        ),
+        Held::Vectors(embedder) => (embedder.architecture(), embedder.context_tokens(), false),
     };
     LoadedModel {
         name: resident.name.clone(),
         architecture: architecture.to_owned(),
-        memory_bytes,
+        memory_bytes: resident.held.memory_bytes(),
         context_tokens: u32::try_from(context).unwrap_or(u32::MAX),
         tools,
         load_ms: resident.load_ms,
     }
 }
 
-fn load(name: &str, source: &ModelSource) -> Result<Held, Failure> {
+/// A whole load, from the file's header to the model.
+fn load_thread(
+    name: String,
+    source: ModelSource,
+    read: Arc<AtomicU64>,
+    inputs: &SyncSender<Input>,
+) {
+    let begun = Instant::now();
+    // `None`: it was refused, and that was told.
+    let result = survive(|| {
+        let gguf = open(&source, read)?;
+        let needed = needed_bytes(&gguf).map_err(|error| refusal(&error))?;
+        let (go, wait) = sync_channel(1);
+        let room = Room {
+            name: name.clone(),
+            source: source.clone(),
+            needed,
+            go,
+        };
+        // Fails only when the compute thread is gone; so does the wait then.
+        let _ = inputs.send(Input::Room(Box::new(room)));
+        if wait.recv().is_err() {
+            return Ok(None);
+        }
+        load(&name, &source, &gguf).map(Some)
+    });
+    let result = match result {
+        Some(Ok(None)) => return,
+        Some(Ok(Some(held))) => Ok(held),
+        Some(Err(failure)) => Err(failure),
+        None => Err(Failure::new(
+            FailureKind::ModelBroken,
+            "loading the model failed by a mistake of ours; its file is probably damaged",
+        )),
+    };
+    let load = Load {
+        name,
+        source,
+        result,
+        took: begun.elapsed(),
+    };
+    // Fails only when the compute thread is gone.
+    let _ = inputs.send(Input::Loaded(Box::new(load)));
+}
+
+fn open(source: &ModelSource, read: Arc<AtomicU64>) -> Result<Gguf, Failure> {
+    let opened = match source {
+        ModelSource::Embedded => crate::embedded(),
+        ModelSource::File { path, .. } => Gguf::open(Path::new(path)),
+    };
+    let mut gguf = opened.map_err(|error| refusal(&error))?;
+    gguf.count_reads(read);
+    Ok(gguf)
+}
+
+fn load(name: &str, source: &ModelSource, gguf: &Gguf) -> Result<Held, Failure> {
     let words = |ready| Held::Words(Arc::new(ready));
     let loaded = match source {
-        ModelSource::Embedded => crate::embedded()
-            .and_then(|gguf| ReadyModel::load(name, &gguf, None))
-            .map(|ready| words(ready.greedy_by_default())),
-        ModelSource::File { path, tokenizer } => Gguf::open(Path::new(path)).and_then(|gguf| {
+        ModelSource::Embedded => {
+            ReadyModel::load(name, gguf, None).map(|ready| words(ready.greedy_by_default()))
+        }
+        ModelSource::File { tokenizer, .. } => {
             let tokenizer = tokenizer.as_deref().map(Path::new);
-            if is_embedding_model(&gguf) {
-                let embedder = Embedder::load(name, &gguf, tokenizer)?;
-                Ok(Held::Vectors(Arc::new(embedder)))
+            if is_embedding_model(gguf) {
+                Embedder::load(name, gguf, tokenizer).map(|made| Held::Vectors(Arc::new(made)))
             } else {
-                ReadyModel::load(name, &gguf, tokenizer).map(words)
+                ReadyModel::load(name, gguf, tokenizer).map(words)
             }
-        }),
+        }
     };
-    loaded.map_err(|error| {
-        let kind = match &error {
-            LoadError::Io(io) if io.kind() == std::io::ErrorKind::NotFound => {
-                FailureKind::ModelMissing
-            }
-            _ => FailureKind::ModelBroken,
-        };
-        Failure::new(kind, error.to_string())
-    })
+    loaded.map_err(|error| refusal(&error))
+}
+
+fn refusal(error: &LoadError) -> Failure {
+    let kind = match error {
+        LoadError::Io(io) if io.kind() == std::io::ErrorKind::NotFound => FailureKind::ModelMissing,
+        _ => FailureKind::ModelBroken,
+    };
+    Failure::new(kind, error.to_string())
 }

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod models;
+
 use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::path::PathBuf;
@@ -36,8 +38,16 @@ struct Engine {
 
 impl Engine {
     fn start() -> Self {
+        Self::with(Options::default())
+    }
+
+    fn with(options: Options) -> Self {
         let (links, receiver) = channel();
-        let thread = thread::spawn(move || serve(receiver, Options { threads: Some(2) }));
+        let options = Options {
+            threads: Some(2),
+            ..options
+        };
+        let thread = thread::spawn(move || serve(receiver, options));
         Self {
             links: Some(links),
             thread: Some(thread),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 /// Sets the size of the pool that the inference library computes on. The first
 /// call of a process counts.
-pub(super) fn set_up(wanted: Option<usize>) {
+pub(crate) fn set_up(wanted: Option<usize>) {
     let threads = wanted
         .filter(|threads| *threads > 0)
         .unwrap_or_else(physical_cores);
@@ -15,6 +15,12 @@ pub(super) fn set_up(wanted: Option<usize>) {
     if built.is_err() {
         tracing::debug!("the computing threads were started before");
     }
+}
+
+/// Threads that compute when nobody says how many: the physical cores that this
+/// process may use.
+pub fn usable_cores() -> usize {
+    physical_cores()
 }
 
 /// Physical cores that this process may use: two threads of one core share its
