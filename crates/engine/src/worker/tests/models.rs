@@ -74,12 +74,26 @@ fn a_model_in_use_makes_no_room_and_one_too_large_is_refused_with_the_figures() 
         ..Options::default()
     });
     let (source, other) = (engine.model("a", &file), engine.model("b", &file));
+    // A gate that does not read keeps its answer from ending.
+    let mut stuck = engine.link();
+    let params = Params {
+        logprobs: Some(20),
+        ..Params::default()
+    };
+    stuck.run(
+        1,
+        &source,
+        Chat {
+            params,
+            ..ask("hi")
+        },
+    );
     let mut gate = engine.link();
-    gate.run(1, &source, ask("hi"));
-    gate.wait_for_content(1);
+    gate.state_where(|state| state.running == 1);
     let refused = gate.load("b", &other).unwrap_err();
     assert!(refused.contains("must wait"), "{refused}");
-    gate.send(&ToEngine::Cancel(JobId(1)));
+    drop(stuck);
+    gate.state_where(|state| state.running == 0);
     gate.load("b", &other).unwrap();
     gate.wait_for_models(&["b"]);
     drop(gate);
@@ -102,12 +116,13 @@ fn a_model_in_use_makes_no_room_and_one_too_large_is_refused_with_the_figures() 
 #[test]
 fn a_model_that_nobody_uses_leaves_after_its_time() {
     let engine = Engine::with(Options {
-        keep_alive: Some(Duration::from_millis(40)),
+        keep_alive: Some(Duration::from_millis(300)),
         ..Options::default()
     });
     let source = engine.model("a", &endless());
     let mut gate = engine.link();
     gate.load("a", &source).unwrap();
+    gate.wait_for_models(&["a"]);
     gate.wait_for_models(&[]);
     // While it answers it stays.
     gate.run(1, &source, ask("hi"));
@@ -141,8 +156,10 @@ fn both_kinds_share_the_budget() {
         gate.send(&ToEngine::Cancel(JobId(2 * round)));
         gate.run(2 * round + 1, &vectors, vectors_of(1));
         assert_eq!(made(&gate.whole(2 * round + 1)), 1);
-        let taken: u64 = gate.state().models.iter().map(|m| m.memory_bytes).sum();
-        assert!(taken <= budget, "{taken} of {budget}");
+        for state in gate.states.drain(..) {
+            let taken: u64 = state.models.iter().map(|m| m.memory_bytes).sum();
+            assert!(taken <= budget, "{taken} of {budget}");
+        }
     }
 }
 
@@ -177,8 +194,10 @@ fn loads_and_unloads_leave_nothing_behind() {
     let mut round = |gate: &mut Gate| {
         gate.load("soak", &ModelSource::Embedded).unwrap();
         gate.unload("soak");
+        // Frames are taken in order: it is gone when this is answered.
+        gate.send(&ToEngine::Ping(7));
+        while !matches!(gate.next(), FromEngine::Pong(7)) {}
         gate.states.clear();
-        gate.wait_for_models(&[]);
     };
     for _ in 0..3 {
         round(&mut gate);
