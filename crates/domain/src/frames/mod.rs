@@ -19,8 +19,8 @@ pub use egress::{
     Download, DownloadEvent, EgressJob, FromEgress, ModelCard, ProviderCard, TimeLimits, ToEgress,
 };
 pub use engine::{
-    Confidence, EngineJob, EngineState, FromEngine, LoadedModel, LoadingModel, ModelLoad, ModelSource, Timings,
-    ToEngine,
+    Confidence, EngineJob, EngineState, FromEngine, LoadedModel, LoadingModel, ModelLoad,
+    ModelSource, Timings, ToEngine,
 };
 pub use terms::{Priority, Purpose, Terms};
 pub use wire::WireChat;

@@ -55,6 +55,22 @@ pub(super) enum Held {
 }
 
 impl Held {
+    /// Weights alone, in bytes.
+    fn weight_bytes(&self) -> u64 {
+        match self {
+            Held::Words(ready) => ready.model().memory_bytes(),
+            Held::Vectors(embedder) => embedder.memory_bytes(),
+        }
+    }
+
+    /// The most that keys and values may take now, in bytes.
+    fn cache_budget(&self) -> u64 {
+        match self {
+            Held::Words(ready) => ready.model().kv_pool().budget_bytes(),
+            Held::Vectors(_) => 0,
+        }
+    }
+
     fn memory_bytes(&self) -> u64 {
         match self {
             Held::Words(ready) => ready.memory_bytes(),
@@ -97,6 +113,8 @@ struct Resident {
     held: Held,
     /// What was set aside for it: its weights and a cache of ordinary length.
     needed: u64,
+    /// What its keys and values would take at most if it were alone.
+    most_cache: u64,
     load_ms: f64,
     used: Instant,
     /// To be dropped once no job uses it.
@@ -294,6 +312,26 @@ impl Models {
         self.memory.iter().map(of).sum()
     }
 
+    /// Gives each model its part of what the budget leaves beside all weights,
+    /// in proportion to what was set aside for its keys and values. That sum
+    /// fits, so no model gets less than was set aside for it.
+    fn share_caches(&self) {
+        let weights: u64 = self.memory.iter().map(|r| r.held.weight_bytes()).sum();
+        let free = self.limits.budget.saturating_sub(weights);
+        let aside = |r: &Resident| r.needed.saturating_sub(r.held.weight_bytes());
+        let all: u64 = self.memory.iter().map(aside).sum();
+        for resident in &self.memory {
+            if let Held::Words(ready) = &resident.held {
+                let part = u128::from(free) * u128::from(aside(resident)) / u128::from(all.max(1));
+                let part = u64::try_from(part).unwrap_or(u64::MAX);
+                let pool = ready.model().kv_pool();
+                // What is in use already is not taken back.
+                let part = part.max(pool.used_bytes());
+                pool.set_budget_bytes(part.min(resident.most_cache));
+            }
+        }
+    }
+
     /// Takes in a finished load. Returns the failure of it, and that of the
     /// next one where it could not even begin.
     pub(super) fn loaded(&mut self, load: Load) -> (Result<LoadedModel, Failure>, Vec<NotBegun>) {
@@ -304,6 +342,7 @@ impl Models {
             let resident = Resident {
                 name: load.name,
                 source: load.source,
+                most_cache: held.cache_budget(),
                 held,
                 needed,
                 load_ms: load.took.as_secs_f64() * 1000.0,
@@ -314,6 +353,7 @@ impl Models {
             self.memory.push(resident);
             described
         });
+        self.share_caches();
         let mut failed = Vec::new();
         while self.loading.is_none()
             && let Some((name, source)) = self.wanted.first().cloned()
@@ -335,7 +375,11 @@ impl Models {
 
     /// To be called when jobs ended.
     pub(super) fn drop_leaving(&mut self) {
+        let before = self.memory.len();
         self.memory.retain(|r| !r.leaving || r.in_use());
+        if self.memory.len() != before {
+            self.share_caches();
+        }
     }
 
     /// Drops what nobody used for as long as a model is kept. One in use counts
@@ -349,6 +393,7 @@ impl Models {
                 resident.used = now;
             }
         }
+        let before = self.memory.len();
         self.memory.retain(|r| {
             let kept = now.saturating_duration_since(r.used) < keep;
             if !kept {
@@ -356,6 +401,9 @@ impl Models {
             }
             kept
         });
+        if self.memory.len() != before {
+            self.share_caches();
+        }
     }
 
     /// How long until [`Models::expire`] could have something to do.

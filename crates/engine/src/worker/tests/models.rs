@@ -63,6 +63,10 @@ fn the_longest_unused_model_makes_room() {
     let state = gate.wait_for_models(&["a", "c"]);
     assert_eq!(state.memory_budget, needed * 5 / 2);
     assert_eq!(state.loading, None);
+    // Together with their caches they stay within it, too.
+    let weights: u64 = state.models.iter().map(|m| m.memory_bytes).sum();
+    let caches: u64 = state.loads.iter().map(|load| load.kv_budget_bytes).sum();
+    assert!(caches > 0 && weights + caches <= state.memory_budget);
 }
 
 #[test]
