@@ -47,20 +47,22 @@ def drop_from_cache(path):
         os.close(descriptor)
 
 
+def build():
+    command = ["cargo", "build", "--locked", "--quiet", "--release", "-p", "nearfar-engine", "--example", "first_token", "--message-format=json"]
+    built = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
+    artifacts = [json.loads(line) for line in built.splitlines()]
+    return next(a["executable"] for a in artifacts if a.get("executable") and a["target"]["name"] == "first_token")
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("model")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--cold", action="store_true")
-    parser.add_argument("--dev", action="store_true", help="the development profile, for a quick look")
+    parser.add_argument("--binary", help="the example first_token, built before")
     asked = parser.parse_args()
-    build = ["cargo", "build", "--locked", "--quiet", "-p", "nearfar-engine", "--example", "first_token", "--message-format=json"]
-    if not asked.dev:
-        build.append("--release")
-    built = subprocess.run(build, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
-    artifacts = [json.loads(line) for line in built.splitlines()]
-    ours = next(a["executable"] for a in artifacts if a.get("executable") and a["target"]["name"] == "first_token")
+    ours = asked.binary or build()
     commands = {
         "nearfar": [ours, asked.model, str(asked.threads)],
         "llama.cpp": [sys.executable, "-c", THEIRS, asked.model, str(asked.threads), str(PROMPT_TOKENS)],
