@@ -195,7 +195,7 @@ fn loads_and_unloads_leave_nothing_behind() {
         .memory_bytes();
     let engine = Engine::start();
     let mut gate = engine.link();
-    let mut round = |gate: &mut Gate| {
+    let round = |gate: &mut Gate| {
         gate.load("soak", &ModelSource::Embedded).unwrap();
         gate.unload("soak");
         // Frames are taken in order: it is gone when this is answered.
