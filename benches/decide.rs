@@ -20,6 +20,7 @@ fn target(number: u32) -> TargetState {
     let local = number < 4;
     let name = format!("model-{number}");
     TargetState {
+        cached_tokens: 0,
         target: Target {
             id: match TargetId::remote(format!("provider-{number}"), name.clone()) {
                 Some(id) if !local => id,

@@ -5,6 +5,7 @@
 
 mod decision_id;
 mod facts;
+mod known;
 mod names;
 #[cfg(test)]
 mod tests;
@@ -18,7 +19,7 @@ use nearfar_domain::explain::{Ability, Explanation, Reason, Verdict};
 use nearfar_domain::frames::{Priority, Purpose, Terms};
 use nearfar_domain::ids::{DecisionId, TargetId};
 use nearfar_domain::privacy::{Classified, Say, Zone, classify};
-use nearfar_domain::route::{self, Facts, Side};
+use nearfar_domain::route::{self, Facts, ModelChoice, Side};
 use nearfar_domain::snapshot::Snapshot;
 
 use crate::account::{Account, Books};
@@ -76,10 +77,14 @@ impl Road {
         let Considered {
             request,
             facts,
-            snapshot,
+            mut snapshot,
             models,
         } = considered.inspect_err(|_| account.refused("no_such_model"))?;
         account.classified(request.ceiling());
+        if facts.model == ModelChoice::Auto && terms.purpose == Purpose::Answer {
+            let (engine, tokens) = (&self.links.engine, facts.prompt_tokens);
+            known::look(engine, &request, tokens, &models, &mut snapshot).await;
+        }
 
         let decided = route::decide(request, &facts, &snapshot);
         let decision = decided.map_err(|refused| self.refuse(&mut account, refused))?;

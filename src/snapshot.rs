@@ -200,6 +200,7 @@ impl Sources<'_> {
             latency.ms_per_token = measured(load.ms_per_token).unwrap_or(latency.ms_per_token);
         }
         TargetState {
+            cached_tokens: 0,
             health,
             wait_ms: start + load + self.engine_state.wait_ms.max(0.0),
             latency,
@@ -221,6 +222,7 @@ impl Sources<'_> {
             health = Usable::BreakerOpen;
         }
         TargetState {
+            cached_tokens: 0,
             health,
             wait_ms: start + REMOTE_WAIT_MS,
             latency: self.health.latency(&target.id, &Prior::remote(card.zone)),

@@ -93,7 +93,7 @@ async fn attempt_leg(
     };
     let until = patience::for_first_token(wish, &brief.forecast, &links.limits, local, another_leg);
     let (Until::Wish(wait) | Until::Limit(wait)) = until;
-    let (prior, waited_ms) = expectations(errand, brief);
+    let (prior, waited_ms, computed) = expectations(errand, brief);
     let trial = links.health.begin(&brief.target, prior, began);
     let restart = patience::for_restart(another_leg);
     let terms = Terms {
@@ -128,7 +128,7 @@ async fn attempt_leg(
             }
             event if is_shown(&event) => {
                 let first_at = began.elapsed();
-                trial.first_token(errand.prompt_tokens, waited_ms, first_at);
+                trial.first_token(computed, waited_ms, first_at);
                 return Ok(running(brief, event, job, generation, trial));
             }
             _ => {}
@@ -137,7 +137,7 @@ async fn attempt_leg(
     if failure.kind == FailureKind::TimedOut && matches!(until, Until::Wish(_)) {
         // Late for this request, not out of order: it is slower than was
         // thought, and that is learned. The trial ends without a verdict.
-        trial.first_token(errand.prompt_tokens, waited_ms, began.elapsed());
+        trial.first_token(computed, waited_ms, began.elapsed());
     } else {
         let retry_after = failure.retry_after_ms.map(Duration::from_millis);
         let generation = Some(generation);
@@ -163,8 +163,9 @@ fn running(
     }
 }
 
-/// What was assumed of the target, and the waiting that was expected.
-fn expectations(errand: &Errand, brief: &Brief) -> (Prior, f64) {
+/// What was assumed of the target, the waiting that was expected, and the
+/// tokens of the prompt that it had to compute.
+fn expectations(errand: &Errand, brief: &Brief) -> (Prior, f64, u32) {
     let state = errand
         .snapshot
         .targets
@@ -179,7 +180,10 @@ fn expectations(errand: &Errand, brief: &Brief) -> (Prior, f64) {
             Prior::local(model.map_or(0, |model| model.file_bytes))
         }
     };
-    (prior, waited_ms)
+    let computed = state.map_or(errand.prompt_tokens, |state| {
+        state.to_compute(errand.prompt_tokens)
+    });
+    (prior, waited_ms, computed)
 }
 
 /// Whether a client would see it. Some providers open with an empty piece.

@@ -127,6 +127,7 @@ mod tests {
 
     fn snapshot(names: &[&str]) -> Snapshot {
         let state = |name: &&str| TargetState {
+            cached_tokens: 0,
             target: Target {
                 id: TargetId::parse(name).unwrap(),
                 place: Place::Local,

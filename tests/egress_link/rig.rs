@@ -188,6 +188,7 @@ fn job(id: JobId, ask: Ask) -> EgressJob {
     let target = TargetId::remote(ask.provider, "model-1").unwrap();
     let snapshot = Snapshot {
         targets: vec![TargetState {
+            cached_tokens: 0,
             target: Target {
                 id: target.clone(),
                 place: Place::Remote {

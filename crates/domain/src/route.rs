@@ -339,7 +339,7 @@ fn predicted_cost(state: &TargetState, facts: &Facts) -> Option<u64> {
 
 fn forecast(state: &TargetState, facts: &Facts) -> Forecast {
     let latency = &state.latency;
-    let ttft_ms = state.wait_ms + latency.ttft(facts.prompt_tokens);
+    let ttft_ms = state.wait_ms + latency.ttft(state.to_compute(facts.prompt_tokens));
     let rest = f64::from(facts.expected_tokens.saturating_sub(1)) * latency.ms_per_token;
     let total_ms = ttft_ms + rest;
     let p_ttft = p_within(ttft_ms, facts.ttft_ms, latency.log_sd);

@@ -28,6 +28,7 @@ fn can_all() -> Capabilities {
 
 fn local(name: &str) -> TargetState {
     TargetState {
+        cached_tokens: 0,
         target: Target {
             id: TargetId::local(name),
             place: Place::Local,
@@ -48,6 +49,7 @@ fn local(name: &str) -> TargetState {
 
 fn cloud(name: &str) -> TargetState {
     TargetState {
+        cached_tokens: 0,
         target: Target {
             id: TargetId::remote(name, "m").unwrap(),
             place: Place::Remote {

@@ -23,6 +23,17 @@ pub struct TargetState {
     pub wait_ms: f64,
     /// How fast it has been.
     pub latency: Latency,
+    /// Tokens of this request's prompt that it need not compute.
+    pub cached_tokens: u32,
+}
+
+impl TargetState {
+    /// Tokens of a prompt of `prompt_tokens` that it has to compute: always the
+    /// last one, which the answer begins with.
+    pub fn to_compute(&self, prompt_tokens: u32) -> u32 {
+        let known = self.cached_tokens.min(prompt_tokens.saturating_sub(1));
+        prompt_tokens - known
+    }
 }
 
 /// Whether a target can be used now.

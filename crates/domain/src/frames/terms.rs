@@ -38,6 +38,9 @@ pub enum Purpose {
         /// system prompts.
         pin: bool,
     },
+    /// Nothing: it ends at once with `Finished`, whose usage says how long the
+    /// prompt is and how much of it need not be computed.
+    Look,
 }
 
 /// How a job is to be treated among the others.

@@ -177,7 +177,7 @@ impl Generation {
     fn begin(&mut self) {
         let wanted = match self.purpose {
             Purpose::Answer => self.tokens.len().saturating_sub(1),
-            Purpose::Prefill { .. } => self.tokens.len(),
+            Purpose::Prefill { .. } | Purpose::Look => self.tokens.len(),
         };
         let tokens = &self.tokens[..wanted];
         if self.ready.known_tokens(tokens) > self.cache.len() {

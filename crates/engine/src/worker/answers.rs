@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nearfar_domain::events::{Event, Failure};
-use nearfar_domain::frames::{ModelLoad, Timings};
+use nearfar_domain::events::{Event, Failure, Usage};
+use nearfar_domain::frames::{ModelLoad, Purpose, Timings};
 
 use super::link::LinkId;
 use super::plan::{Candidate, Rank, plan};
@@ -141,6 +141,24 @@ impl Answers {
             standing,
         });
         Some(name)
+    }
+
+    /// Whether this job only wants to know what is known of its prompt.
+    pub(super) fn is_look(&self, key: JobKey) -> bool {
+        let preparing = self.preparing.get(&key);
+        preparing.is_some_and(|job| job.standing.purpose == Purpose::Look)
+    }
+
+    /// What is known of the prompt of such a job, which ends with that.
+    pub(super) fn look(&mut self, key: JobKey, prepared: &Prepared) -> Option<(Usage, Timings)> {
+        let Preparing { ready, before, .. } = self.preparing.remove(&key)?;
+        let tokens = prepared.tokens();
+        let usage = Usage {
+            prompt: Some(tokens.len() as u64),
+            cached_prompt: Some(ready.known_tokens(tokens) as u64),
+            ..Usage::default()
+        };
+        Some((usage, ended(before, Timings::default()).timings))
     }
 
     /// Takes a job out, wherever it is. What it computed is kept for the next

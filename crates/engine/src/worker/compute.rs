@@ -6,8 +6,8 @@ use std::sync::mpsc::{Receiver, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nearfar_domain::events::{Event, Failure, FailureKind};
-use nearfar_domain::frames::{EngineState, FromEngine, ModelSource, Timings, ToEngine};
+use nearfar_domain::events::{Event, Failure, FailureKind, FinishReason};
+use nearfar_domain::frames::{EngineState, FromEngine, ModelSource, Purpose, Timings, ToEngine};
 
 use super::answers::{Answers, Before, Ended, Stepped};
 use super::guard::{THREADS, survive};
@@ -146,7 +146,10 @@ impl Compute {
             ToEngine::Run(job) if job.chat.asks_for_vectors() => self.want_vectors(link, *job),
             ToEngine::Run(job) => {
                 let job = self.queue.arrived(link, *job);
-                self.enqueue(job);
+                match job.standing.purpose {
+                    Purpose::Look => self.look(job),
+                    _ => self.enqueue(job),
+                }
             }
             ToEngine::Cancel(job) => self.cancel((link, job)),
             ToEngine::Load { model, source } => {
@@ -175,6 +178,22 @@ impl Compute {
             let (job, failure) = *refused;
             self.fail(job.key, failure, Timings::default());
         }
+    }
+
+    /// Finds out how much of a prompt is known. It waits for nothing: whoever
+    /// asks wants to know it now or not at all.
+    fn look(&mut self, job: Waiting) {
+        let Some(ready) = self.models.get(&job.model, &job.source) else {
+            let failure = Failure::new(
+                FailureKind::ModelMissing,
+                "the model is not in memory, so nothing of the prompt is known",
+            );
+            return self.fail(job.key, failure, Timings::default());
+        };
+        let (before, standing) = (before(&job), job.standing.clone());
+        self.answers
+            .prepare(job.key, std::sync::Arc::clone(&ready), before, standing);
+        self.prepare(job, ready);
     }
 
     /// Ends the jobs whose answers nobody waits for any more.
@@ -276,6 +295,19 @@ impl Compute {
 
     fn prepared(&mut self, key: JobKey, result: Result<Box<Prepared>, Failure>, took: Duration) {
         match result {
+            Ok(prepared) if self.answers.is_look(key) => {
+                if let Some((usage, timings)) = self.answers.look(key, &prepared) {
+                    let reason = FinishReason::Stop;
+                    self.event(key, Event::Finished { reason, usage });
+                    self.send(
+                        key.0,
+                        &FromEngine::Done {
+                            job: key.1,
+                            timings,
+                        },
+                    );
+                }
+            }
             Ok(prepared) => {
                 if let Some(model) = self.answers.begin(key, *prepared) {
                     tracing::debug!(

@@ -108,6 +108,30 @@ fn a_prompt_is_computed_ahead_and_found_again() {
 }
 
 #[test]
+fn a_look_tells_what_is_known_and_computes_nothing() {
+    let engine = Engine::start();
+    let source = engine.model("random", &random(8));
+    let mut gate = engine.link();
+    let look = Terms {
+        purpose: Purpose::Look,
+        ..Terms::default()
+    };
+    let known = |whole: &Whole| match whole.events.last() {
+        Some(Event::Finished { usage, .. }) => (usage.prompt, usage.cached_prompt),
+        _ => panic!("it failed"),
+    };
+    gate.run_on(1, &source, limited(4), look.clone());
+    assert_eq!(gate.whole(1).failure(), FailureKind::ModelMissing);
+    gate.run(2, &source, limited(4));
+    gate.whole(2);
+    gate.run_on(3, &source, limited(4), look);
+    let looked = gate.whole(3);
+    let (prompt, cached) = known(&looked);
+    assert!(prompt.is_some_and(|prompt| prompt > 10) && prompt == cached);
+    assert_eq!(looked.events.len(), 1);
+}
+
+#[test]
 fn the_state_tells_how_fast_and_how_full_a_model_is() {
     let engine = Engine::start();
     let source = engine.model("random", &random(8));
