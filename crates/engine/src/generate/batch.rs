@@ -124,7 +124,7 @@ fn seat(
         // One that begins takes nothing from those that move on.
         let mut later = turns[index + 1..].iter_mut().rev();
         let victim =
-            later.find(|turn| !turn.generation.cache.is_empty() && !(fresh && turn.takes_part()));
+            later.find(|turn| !(turn.generation.cache.is_empty() || fresh && turn.takes_part()));
         if let Some(victim) = victim {
             victim.generation.forget();
             victim.allowance = 0;

@@ -492,7 +492,7 @@ impl Compute {
             || state.models != self.told.models
             || (age >= RATES_EVERY && state != self.told);
         let busy = state.running > 0 || state.queued > 0 || state.loading.is_some();
-        if !changed && !(busy && age >= STATE_EVERY) {
+        if !(changed || busy && age >= STATE_EVERY) {
             return;
         }
         self.send_all(&FromEngine::State(state.clone()));
