@@ -54,7 +54,7 @@ fn in_company(model: &Model, prompts: &[Vec<u32>], seed: u64) -> Vec<Vec<Vec<f32
     while rows.iter().any(|rows| rows.len() < 21) {
         let mut chosen = Vec::new();
         for (index, cache) in caches.iter_mut().enumerate() {
-            if rows[index].len() == 21 || random.bits() % 3 == 0 {
+            if rows[index].len() == 21 || random.bits().is_multiple_of(3) {
                 continue;
             }
             match random.bits() % 8 {
