@@ -332,7 +332,7 @@ fn local_model(key: &str, name: &Spanned<String>, notes: &mut Notes<'_>) -> Opti
     }
     notes.at(
         name.span(),
-        &format!("local.{key}"),
+        format!("local.{key}"),
         "this is not a local model's name",
         "write a name that `nearfar model list` shows, like \"concierge\"",
     );
