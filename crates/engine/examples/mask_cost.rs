@@ -34,7 +34,9 @@ const SCHEMA: &str = r#"{
 
 const ANSWER: &str = r#"{"name": "Ada Lovelace", "email": "ada@example.com", "date": "2026-11-24", "guests": 2, "room": "suite", "wishes": ["a quiet room on the garden side", "breakfast at seven", "two pillows, please"], "address": {"street": "St James's Square 12", "zip": "10115"}, "note": "Arrives late; the key should be left at the desk. She said \"before midnight\" – thank you."}"#;
 
-const CALL: &str = "<tool_call>\n{\"name\": \"book\", \"arguments\": ";
+const OPENER: &str = "<tool_call>";
+const CALL: &str = "\n{\"name\": \"book\", \"arguments\": ";
+const END: &str = "}\n</tool_call>";
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let path = std::env::args_os()
@@ -73,13 +75,21 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ..schema.clone()
     };
     for (what, chat, before) in [
-        ("json_schema", &schema, ""),
-        ("json_object", &object, ""),
-        ("tool call", &call, CALL),
+        ("json_schema", &schema, ["", "", ""]),
+        ("json_object", &object, ["", "", ""]),
+        ("tool call", &call, [OPENER, CALL, END]),
     ] {
-        let text = format!("{before}{ANSWER}");
+        let [opener, begin, end] = before;
+        let mut ids = tokenizer.encode(opener, true)?;
+        let text = format!("{begin}{ANSWER}{end}");
+        ids.extend(
+            tokenizer
+                .plain()
+                .encode(&text)
+                .ok_or("the text is refused")?,
+        );
         for round in ["first", "again"] {
-            measure(what, round, &grammars, &tokenizer, chat, &text)?;
+            measure(what, round, &grammars, &tokenizer, chat, &ids)?;
         }
     }
     Ok(())
@@ -91,7 +101,7 @@ fn measure(
     grammars: &Grammars,
     tokenizer: &Tokenizer,
     chat: &Chat,
-    text: &str,
+    ids: &[u32],
 ) -> Result<(), Box<dyn std::error::Error>> {
     let begun = Instant::now();
     let constraint = grammars
@@ -99,7 +109,6 @@ fn measure(
         .map_err(|failure| failure.message)?;
     let compiled = begun.elapsed();
     let mut constraint = constraint.ok_or("no constraint")?;
-    let ids = tokenizer.encode(text, true)?;
     let mut logits = vec![0.0f32; tokenizer.vocab_size()];
     let (mut masks, mut apply, mut advance) = (Vec::new(), Vec::new(), Vec::new());
     for (index, id) in ids.iter().enumerate() {
