@@ -80,8 +80,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ("tool call", &call, [OPENER, CALL, END]),
     ] {
         let [opener, begin, end] = before;
-        let mut ids = tokenizer.encode(opener, true)?;
-        let text = format!("{begin}{ANSWER}{end}");
+        // Where the opener is no token, its text runs into what follows.
+        let (mut ids, opener) = match tokenizer.id_of(opener) {
+            Some(id) => (vec![id], ""),
+            None => (Vec::new(), opener),
+        };
+        let text = format!("{opener}{begin}{ANSWER}{end}");
         ids.extend(
             tokenizer
                 .plain()
