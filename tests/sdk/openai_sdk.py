@@ -13,10 +13,10 @@ import sys
 import time
 
 import openai
-from typing import Literal, Optional
+from typing import Annotated, Literal, Optional
 
 from openai import AsyncOpenAI, OpenAI
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 BASE_URL, MODEL, SIDE = sys.argv[1:4]
 client = OpenAI(base_url=BASE_URL, api_key="unused", max_retries=0, timeout=60)
@@ -186,16 +186,20 @@ def raw_completion():
     assert isinstance(answer.choices[0].text, str) and answer.choices[0].finish_reason in ("stop", "length")
 
 
+# Bounded: a model of this size may write on without end where it may.
+Words = Annotated[str, Field(max_length=24)]
+
+
 class Wish(BaseModel):
-    what: str
+    what: Words
     urgent: bool
 
 
 class Booking(BaseModel):
     room: Literal["single", "double", "suite"]
-    guests: int
-    wishes: list[Wish]
-    note: Optional[str]
+    guests: Annotated[int, Field(ge=1, le=12)]
+    wishes: Annotated[list[Wish], Field(max_length=2)]
+    note: Optional[Words]
 
 
 @check
