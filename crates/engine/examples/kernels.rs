@@ -19,8 +19,6 @@ const TYPES: [TensorType; 8] = [
     TensorType::BF16,
     TensorType::F32,
 ];
-/// More than any cache holds.
-const MEMORY: usize = 300 << 20;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut threads = 1;
@@ -45,14 +43,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     println!(
         "memory: {:.1} GB/s, {threads} threads",
-        measure::read_bandwidth(threads, MEMORY)?
+        measure::read_bandwidth(threads)? / 1e9
     );
     for isa in isas {
         println!("{isa:?}, {} x {}", shape.0, shape.1);
         for ty in &types {
             print!("  {:5}", ty.name());
             for rows in &rows {
-                let speed = measure::product(threads, isa, *ty, shape, *rows, MEMORY)?;
+                let speed =
+                    measure::product(threads, isa, *ty, shape, *rows, measure::BEYOND_CACHES)?;
                 print!(
                     "  {rows:3}: {:5.1} GB/s {:4.0} GOPS",
                     speed.gigabytes, speed.gigaops

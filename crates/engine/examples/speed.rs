@@ -11,9 +11,10 @@
 use std::io::{BufRead, Write};
 use std::time::Instant;
 
-use nearfar_engine::Isa;
+use nearfar_engine::bench::bytes_per_token;
 use nearfar_engine::gguf::Gguf;
 use nearfar_engine::model::{Cache, Executor, LoadOptions, Model, ModelError};
+use nearfar_engine::{Isa, measure};
 use serde_json::json;
 
 /// Random ids stay away from the ends of the vocabulary, where specials are.
@@ -41,7 +42,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let file_bytes = std::fs::metadata(&file)?.len();
     let model = Model::load_with(&gguf, &options)?;
     let threads = options.threads.unwrap_or(1);
-    let bytes_per_token = read_per_token(&gguf);
+    let bytes_per_token = bytes_per_token(&gguf);
     drop(gguf);
     tell(
         &json!({ "load_seconds": begun.elapsed().as_secs_f64(), "file_bytes": file_bytes, "bytes_per_token": bytes_per_token }),
@@ -78,7 +79,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             }
             ["memory"] => tell(&json!({
                 "peak_rss_bytes": peak_rss_bytes()?,
-                "bandwidth_bytes_per_second": read_bandwidth(threads),
+                "bandwidth_bytes_per_second": measure::read_bandwidth(threads)?,
             }))?,
             _ => return Err(format!("not understood: {line}").into()),
         }
@@ -119,38 +120,6 @@ fn ids(model: &Model, count: usize, seed: u64) -> Vec<u32> {
             SPARED + (state >> 33) as u32 % range
         })
         .collect()
-}
-
-/// Bytes of the file that computing one token reads: everything but an embedding
-/// that is looked up only.
-fn read_per_token(gguf: &Gguf) -> u64 {
-    let separate_output = gguf.tensor_info("output.weight").is_some();
-    gguf.tensors()
-        .filter(|info| !(separate_output && info.name == "token_embd.weight"))
-        .map(|info| info.byte_len())
-        .sum()
-}
-
-/// Bytes per second that `threads` read from memory together: the median of
-/// seven sums over more than any cache holds.
-fn read_bandwidth(threads: usize) -> f64 {
-    const EACH: usize = 256 << 20;
-    let memory: Vec<Vec<u64>> = (0..threads).map(|n| vec![n as u64 + 1; EACH / 8]).collect();
-    let mut times: Vec<f64> = (0..7)
-        .map(|_| {
-            let begun = Instant::now();
-            std::thread::scope(|scope| {
-                for part in &memory {
-                    scope.spawn(|| {
-                        std::hint::black_box(part.iter().fold(0u64, |sum, x| sum.wrapping_add(*x)))
-                    });
-                }
-            });
-            begun.elapsed().as_secs_f64()
-        })
-        .collect();
-    times.sort_by(f64::total_cmp);
-    (threads * EACH) as f64 / times[3]
 }
 
 fn peak_rss_bytes() -> Result<u64, Box<dyn std::error::Error>> {

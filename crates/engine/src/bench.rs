@@ -1,7 +1,7 @@
 //! How fast a model file runs here, and the limit that memory sets to it.
 //!
 //! Decoding reads every weight once per token, so a device cannot decode faster
-//! than its memory can be read: [`read_bandwidth`] measures that by itself,
+//! than its memory can be read: [`crate::measure::read_bandwidth`] measures that,
 //! [`Bench`] measures the model.
 
 use std::path::Path;
@@ -12,10 +12,6 @@ use crate::model::{Cache, LoadOptions, Model, ModelError};
 
 /// Tokens of a prompt that are computed at once, as the worker does at most.
 const CHUNK: usize = 256;
-/// Beyond every cache of a small device's processor.
-const BUFFER_BYTES: usize = 256 << 20;
-/// Passes over the buffer; the fastest one counts, as what the memory can do.
-const PASSES: usize = 7;
 
 /// A loaded model to be measured.
 pub struct Bench {
@@ -134,52 +130,15 @@ impl Bench {
     }
 }
 
-/// Every weight but the embedding, of which one row is read; a file without an
-/// output matrix multiplies with the embedding instead.
-fn bytes_per_token(gguf: &Gguf) -> u64 {
+/// Bytes of a file that decoding one token reads: every weight but the
+/// embedding, of which one row is read; a file without an output matrix
+/// multiplies with the embedding instead.
+pub fn bytes_per_token(gguf: &Gguf) -> u64 {
     let tied = gguf.tensor_info("output.weight").is_none();
     gguf.tensors()
         .filter(|info| tied || info.name != "token_embd.weight")
         .map(|info| info.byte_len())
         .sum()
-}
-
-/// Bytes a second that so many threads read from memory together.
-pub fn read_bandwidth(threads: usize) -> f64 {
-    let threads = threads.clamp(1, 256);
-    let words = BUFFER_BYTES / size_of::<u64>();
-    // Written to, so that every page is a page of its own.
-    let buffer: Vec<u64> = (0..words as u64).collect();
-    let mut best = f64::INFINITY;
-    let mut sum = 0u64;
-    for _ in 0..PASSES {
-        let begun = Instant::now();
-        sum = sum.wrapping_add(std::thread::scope(|scope| {
-            let parts: Vec<_> = buffer
-                .chunks(words.div_ceil(threads))
-                .map(|part| scope.spawn(move || add_up(part)))
-                .collect();
-            let sums = parts.into_iter().map(|part| part.join().unwrap_or(0));
-            sums.fold(0, u64::wrapping_add)
-        }));
-        best = best.min(begun.elapsed().as_secs_f64());
-    }
-    // The sum must be looked at, or nothing need be read.
-    std::hint::black_box(sum);
-    BUFFER_BYTES as f64 / best.max(1e-9)
-}
-
-/// Sixteen sums side by side, which compilers turn into vector instructions.
-fn add_up(words: &[u64]) -> u64 {
-    let mut sums = [0u64; 16];
-    let (chunks, rest) = words.as_chunks::<16>();
-    for chunk in chunks {
-        for (sum, word) in sums.iter_mut().zip(chunk) {
-            *sum = sum.wrapping_add(*word);
-        }
-    }
-    let all = sums.iter().chain(rest);
-    all.fold(0, |sum, word| sum.wrapping_add(*word))
 }
 
 /// The middle one; of an even number the later of the two.
@@ -206,11 +165,5 @@ mod tests {
         }
         let beyond = bench.context_tokens();
         assert!(bench.decode(beyond, 1).is_err());
-    }
-
-    #[test]
-    fn the_sum_is_of_every_word() {
-        let words: Vec<u64> = (0..1_003).collect();
-        assert_eq!(add_up(&words), 1_003 * 1_002 / 2);
     }
 }

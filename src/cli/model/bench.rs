@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nearfar_engine::bench::{Bench, median, read_bandwidth};
+use nearfar_engine::bench::{Bench, median};
 use serde_json::json;
 
 use super::show::{print_json, size};
@@ -40,7 +40,8 @@ pub(super) fn run(store: &ModelStore, model: &str, wanted: &Wanted) -> Result<()
     };
     let threads = wanted.threads.unwrap_or_else(nearfar_engine::usable_cores);
     say(&format!("measuring memory with {threads} threads"));
-    let bandwidth = read_bandwidth(threads);
+    let bandwidth = nearfar_engine::measure::read_bandwidth(threads)
+        .map_err(|error| Failed::new(error.to_string()))?;
     say("loading the model");
     let mut bench = open(store, model, wanted.threads)?;
     let context = bench.context_tokens();

@@ -8,6 +8,9 @@ use super::{
 };
 use crate::gguf::{LoadError, TensorType};
 
+/// More memory than the caches of a small device's processor hold, in bytes.
+pub const BEYOND_CACHES: usize = 300 << 20;
+
 /// The speed of one product of weights and activations.
 #[derive(Clone, Copy, Debug)]
 pub struct Speed {
@@ -122,14 +125,14 @@ pub fn attention(
     times[0]
 }
 
-/// Bytes per second that `threads` threads read from memory: the fastest of
-/// five passes over `memory` bytes, in 10^9.
+/// Bytes per second that `threads` threads read from memory together: the
+/// fastest of five passes over [`BEYOND_CACHES`].
 ///
 /// # Errors
 /// When there is not so much memory.
-pub fn read_bandwidth(threads: usize, memory: usize) -> Result<f64, LoadError> {
+pub fn read_bandwidth(threads: usize) -> Result<f64, LoadError> {
     let team = Team::new(threads);
-    let mut region = Region::zeroed(memory)?;
+    let mut region = Region::zeroed(BEYOND_CACHES)?;
     region.bytes_mut().fill(1);
     let bytes = region.bytes();
     let piece = 1 << 20;
@@ -146,7 +149,7 @@ pub fn read_bandwidth(threads: usize, memory: usize) -> Result<f64, LoadError> {
             );
             std::hint::black_box(sum);
         });
-        bytes.len() as f64 / started.elapsed().as_secs_f64() / 1e9
+        bytes.len() as f64 / started.elapsed().as_secs_f64()
     });
     Ok(fastest.fold(0.0, f64::max))
 }
