@@ -43,58 +43,52 @@ async fn chat_completions(
     State(api): State<Arc<Api>>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let (parts, body) = request.into_parts();
-    let body = api.bodies.read(&parts.headers, body).await?;
-    let (asked, wish) = asked(
-        "openai.chat",
-        &parts.headers,
-        request::chat_completion(&body)?,
-    )?;
-    // The text lives on in the request; its share of the allowance is free again.
-    drop(body);
-    answer(&api, asked, wish).await
+    answer(&api, "openai.chat", request, request::chat_completion).await
 }
 
 async fn completions(State(api): State<Arc<Api>>, request: Request) -> Result<Response, Problem> {
-    let (parts, body) = request.into_parts();
-    let body = api.bodies.read(&parts.headers, body).await?;
-    let (asked, wish) = asked(
-        "openai.completions",
-        &parts.headers,
-        request::completion(&body)?,
-    )?;
-    drop(body);
-    answer(&api, asked, wish).await
+    answer(&api, "openai.completions", request, request::completion).await
 }
 
 async fn make_embeddings(
     State(api): State<Arc<Api>>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let (parts, body) = request.into_parts();
-    let body = api.bodies.read(&parts.headers, body).await?;
-    let (asked, wish) = asked(
-        "openai.embeddings",
-        &parts.headers,
-        embeddings::request(&body)?,
-    )?;
-    drop(body);
-    answer(&api, asked, wish).await
-}
-
-async fn answer(api: &Api, asked: Asked, wish: Wish) -> Result<Response, Problem> {
-    let answer = api.gate.answer(asked).await?;
-    Ok(reply(answer, wish).await)
+    answer(&api, "openai.embeddings", request, embeddings::request).await
 }
 
 /// Decides and does not run.
 async fn explain(State(api): State<Arc<Api>>, request: Request) -> Result<Response, Problem> {
-    let (parts, body) = request.into_parts();
-    let body = api.bodies.read(&parts.headers, body).await?;
-    let (asked, _) = asked("route", &parts.headers, request::to_be_explained(&body)?)?;
-    drop(body);
+    let (asked, _) = read(&api, "route", request, request::to_be_explained).await?;
     let explanation = api.gate.route(asked)?;
     Ok(json(StatusCode::OK, &explanation_json(&explanation)))
+}
+
+async fn answer(
+    api: &Api,
+    endpoint: &'static str,
+    request: Request,
+    understand: Understand,
+) -> Result<Response, Problem> {
+    let (asked, wish) = read(api, endpoint, request, understand).await?;
+    Ok(reply(api.gate.answer(asked).await?, wish).await)
+}
+
+/// How an endpoint's body is understood.
+type Understand = fn(&[u8]) -> Result<request::OpenaiRequest, Problem>;
+
+/// Reads a request: its body as the endpoint understands it, and its tags.
+async fn read(
+    api: &Api,
+    endpoint: &'static str,
+    request: Request,
+    understand: Understand,
+) -> Result<(Asked, Wish), Problem> {
+    let (parts, body) = request.into_parts();
+    let body = api.bodies.read(&parts.headers, body).await?;
+    // The text lives on in the request; the body's share of the allowance is
+    // free again when this returns.
+    asked(endpoint, &parts.headers, understand(&body)?)
 }
 
 async fn list_models(State(api): State<Arc<Api>>) -> Response {
