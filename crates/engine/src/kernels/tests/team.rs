@@ -99,35 +99,37 @@ fn several_callers_take_turns() {
     assert_eq!(count.load(Ordering::Relaxed), 20_000);
 }
 
-/// Processor time of this process's threads whose name starts with `name`, in
-/// clock ticks.
+/// Processor time of this process's thread `id`, in clock ticks.
 #[cfg(target_os = "linux")]
-fn ticks(name: &str) -> u64 {
-    let mut sum = 0;
-    for task in std::fs::read_dir("/proc/self/task").unwrap().flatten() {
-        let Ok(stat) = std::fs::read_to_string(task.path().join("stat")) else {
-            continue;
-        };
-        let (head, tail) = stat.rsplit_once(") ").unwrap();
-        if head.split_once('(').unwrap().1.starts_with(name) {
-            let fields: Vec<&str> = tail.split(' ').collect();
-            sum += fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
-        }
-    }
-    sum
+fn ticks(id: &std::path::Path) -> u64 {
+    let stat = std::fs::read_to_string(std::path::Path::new("/proc").join(id).join("stat"));
+    let stat = stat.unwrap();
+    let (_, tail) = stat.rsplit_once(") ").unwrap();
+    let fields: Vec<&str> = tail.split(' ').collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
 }
 
-/// Workers sleep when nothing comes: not a single tick of 10 ms in a second,
-/// but for what other tests' teams do meanwhile, which the retries outlast.
+/// Workers sleep when nothing comes: at most a single tick of 10 ms in a second.
 #[cfg(target_os = "linux")]
 #[test]
 fn an_idle_team_sleeps() {
     let team = Team::new(4);
-    team.share(100, 1, &|_| {});
-    let quiet = (0..60).any(|_| {
-        let before = ticks("kernel-");
-        std::thread::sleep(Duration::from_secs(1));
-        ticks("kernel-") - before <= 1
+    let caller = std::fs::read_link("/proc/thread-self").unwrap();
+    let barrier = std::sync::Barrier::new(4);
+    let members = std::sync::Mutex::new(Vec::new());
+    // Four items that wait for each other: each thread takes one.
+    team.share(4, 1, &|_| {
+        let id = std::fs::read_link("/proc/thread-self").unwrap();
+        members.lock().unwrap().push(id);
+        barrier.wait();
     });
-    assert!(quiet, "idle workers keep a core busy");
+    let mut workers = members.into_inner().unwrap();
+    workers.retain(|id| *id != caller);
+    assert_eq!(workers.len(), 3);
+    std::thread::sleep(Duration::from_millis(200));
+    let before: Vec<u64> = workers.iter().map(|id| ticks(id)).collect();
+    std::thread::sleep(Duration::from_secs(1));
+    for (id, before) in workers.iter().zip(before) {
+        assert!(ticks(id) - before <= 1, "an idle worker keeps a core busy");
+    }
 }
