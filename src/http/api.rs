@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::{get, post};
 
-use super::asked::asked;
+use super::asked::{Understood, asked};
 use super::body::Bodies;
 use super::openai::{embeddings, models, request};
 use super::problem::Problem;
@@ -39,32 +39,60 @@ pub(crate) fn routes() -> Router<Arc<Api>> {
         .route("/metrics", get(probes::metrics))
 }
 
+/// Whether a path is OpenAI's or our own: what is neither may be of another
+/// dialect, which its headers tell.
+pub(crate) fn is_known(path: &str) -> bool {
+    const KNOWN: [&str; 8] = [
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/v1/embeddings",
+        "/v1/prefill",
+        "/v1/route",
+        "/healthz",
+        "/readyz",
+        "/metrics",
+    ];
+    KNOWN.contains(&path)
+}
+
 async fn chat_completions(
     State(api): State<Arc<Api>>,
     request: Request,
 ) -> Result<Response, Problem> {
-    answer(&api, "openai.chat", request, request::chat_completion).await
+    answer(&api, "openai.chat", request, |body| {
+        request::chat_completion(body).map(Into::into)
+    })
+    .await
 }
 
 async fn completions(State(api): State<Arc<Api>>, request: Request) -> Result<Response, Problem> {
-    answer(&api, "openai.completions", request, request::completion).await
+    answer(&api, "openai.completions", request, |body| {
+        request::completion(body).map(Into::into)
+    })
+    .await
 }
 
 async fn make_embeddings(
     State(api): State<Arc<Api>>,
     request: Request,
 ) -> Result<Response, Problem> {
-    answer(&api, "openai.embeddings", request, embeddings::request).await
+    answer(&api, "openai.embeddings", request, |body| {
+        embeddings::request(body).map(Into::into)
+    })
+    .await
 }
 
 /// Decides and does not run.
 async fn explain(State(api): State<Arc<Api>>, request: Request) -> Result<Response, Problem> {
-    let (asked, _) = read(&api, "route", request, request::to_be_explained).await?;
+    let (asked, _) = read(&api, "route", request, |body| {
+        request::to_be_explained(body).map(Into::into)
+    })
+    .await?;
     let explanation = api.gate.route(asked)?;
     Ok(json(StatusCode::OK, &explanation_json(&explanation)))
 }
 
-async fn answer(
+pub(crate) async fn answer(
     api: &Api,
     endpoint: &'static str,
     request: Request,
@@ -75,7 +103,7 @@ async fn answer(
 }
 
 /// How an endpoint's body is understood.
-type Understand = fn(&[u8]) -> Result<request::OpenaiRequest, Problem>;
+pub(crate) type Understand = fn(&[u8]) -> Result<Understood, Problem>;
 
 /// Reads a request: its body as the endpoint understands it, and its tags.
 async fn read(

@@ -278,3 +278,20 @@ async fn a_drain_ends_the_gate() {
     let ended = tokio::time::timeout(within, daemon.run).await;
     ended.expect("in time").unwrap().unwrap();
 }
+
+#[tokio::test]
+async fn errors_have_the_shape_of_their_dialect() {
+    let daemon = daemon().await;
+    let (status, head, reply) = daemon.tcp("POST", "/v1/messages/none", "{}").await;
+    assert_eq!(status, 404, "{reply}");
+    let told = json(&reply);
+    assert_eq!(told["error"]["type"], "not_found_error");
+    let id = told["request_id"].as_str().unwrap();
+    assert!(head.contains(&format!("\r\nrequest-id: {id}")), "{head}");
+    let (status, _, reply) = daemon.tcp("GET", "/api/none", "").await;
+    assert_eq!(status, 404);
+    assert!(json(&reply)["error"].is_string(), "{reply}");
+    let (status, _, reply) = daemon.tcp("GET", "/v1/none", "").await;
+    assert_eq!(status, 404);
+    assert_eq!(json(&reply)["error"]["code"], "unknown_path");
+}

@@ -1,14 +1,64 @@
 //! From a decoded request and its tags to what the road is asked.
 
 use axum::http::HeaderMap;
-use nearfar_domain::chat::Prompt;
+use nearfar_domain::chat::{Chat, Prompt, ResponseFormat, ToolChoice};
+use nearfar_domain::explain::Ability;
 use nearfar_domain::frames::Purpose;
+use serde_json::{Map, Value};
 
-use super::openai::request::OpenaiRequest;
+use super::dialect::Form;
 use super::problem::Problem;
-use super::reply::{Form, Wish};
+use super::reply::Wish;
 use super::tags;
 use crate::road::Asked;
+
+/// A request as its front understood it, whatever the dialect was.
+pub(crate) struct Understood {
+    /// The model's name as the client wrote it; `auto` where it wrote none.
+    pub(crate) model: String,
+    /// The content.
+    pub(crate) chat: Chat,
+    /// Whether the client wants a stream.
+    pub(crate) stream: bool,
+    /// The body object `nearfar`.
+    pub(crate) tags: Option<Map<String, Value>>,
+    /// How the answer is to be written.
+    pub(crate) form: Box<dyn Form>,
+}
+
+/// Abilities without which an answer would be wrong.
+pub(crate) fn needs(chat: &Chat) -> Vec<Ability> {
+    let mut needs = Vec::new();
+    if !chat.tools.is_empty() && chat.tool_choice != ToolChoice::None {
+        needs.push(Ability::Tools);
+    }
+    if matches!(
+        chat.tool_choice,
+        ToolChoice::Required | ToolChoice::Named(_)
+    ) {
+        needs.push(Ability::ForcedTools);
+    }
+    match chat.response_format {
+        ResponseFormat::Text => {}
+        ResponseFormat::JsonObject => needs.push(Ability::JsonObject),
+        ResponseFormat::JsonSchema { .. } => needs.push(Ability::JsonSchema),
+        ResponseFormat::Regex(_) | ResponseFormat::Choice(_) | ResponseFormat::Grammar(_) => {
+            needs.push(Ability::Grammar);
+        }
+    }
+    if chat.has_images() {
+        needs.push(Ability::Vision);
+    }
+    if chat.params.logprobs.is_some() {
+        needs.push(Ability::Logprobs);
+    }
+    match chat.prompt {
+        Prompt::Turns(_) => {}
+        Prompt::Text(_) => needs.push(Ability::RawText),
+        Prompt::Inputs(_) => needs.push(Ability::Embeddings),
+    }
+    needs
+}
 
 /// Puts a request and its tags together.
 ///
@@ -17,29 +67,18 @@ use crate::road::Asked;
 pub(crate) fn asked(
     endpoint: &'static str,
     headers: &HeaderMap,
-    request: OpenaiRequest,
+    request: Understood,
 ) -> Result<(Asked, Wish), Problem> {
     let tags = tags::read(headers, request.tags.as_ref())?;
-    let needs = request.needs();
-    let form = match &request.chat.prompt {
-        Prompt::Turns(_) => Form::Chat,
-        Prompt::Text(prompt) => Form::Text {
-            echo: request.echo.then(|| prompt.clone()),
-        },
-        Prompt::Inputs(_) => Form::Vectors {
-            base64: request.base64,
-        },
-    };
     let wish = Wish {
-        form,
+        form: request.form,
         stream: request.stream,
-        include_usage: request.include_usage,
     };
     let asked = Asked {
         endpoint,
         model: request.model,
+        needs: needs(&request.chat),
         chat: request.chat,
-        needs,
         stream: request.stream,
         says: tags.says,
         side: tags.side,

@@ -1,6 +1,6 @@
 //! What holds for every request of a listener before and after its route: the
-//! checks of `Host` and `Origin`, request ids, `OPTIONS`, and a reply even when
-//! a handler panics.
+//! checks of `Host` and `Origin`, request ids, `OPTIONS`, errors in the dialect
+//! of the request, and a reply even when a handler panics.
 
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
@@ -14,6 +14,7 @@ use futures_util::FutureExt;
 use hyper::body::Incoming;
 use tower::ServiceExt;
 
+use super::dialect::Dialect;
 use super::hosts::Hosts;
 use super::problem::Problem;
 use crate::telemetry::RequestIds;
@@ -46,6 +47,7 @@ impl Front {
     ) -> Response<Body> {
         let id = self.ids.draw();
         let options = request.method() == Method::OPTIONS;
+        let dialect = Dialect::of(request.uri().path(), request.headers());
         let checked = local.map_or(Ok(()), |local| {
             self.hosts.check(request.uri(), request.headers(), local)
         });
@@ -53,6 +55,13 @@ impl Front {
             Ok(()) => self.route(request).await,
             Err(problem) => problem.into_response(),
         };
+        if let Some(problem) = response.extensions_mut().remove::<Problem>()
+            && dialect != Dialect::Openai
+        {
+            let body = problem.body(dialect, Some(&id)).to_string();
+            response.headers_mut().remove("content-length");
+            *response.body_mut() = Body::from(body);
+        }
         if options && response.status() == StatusCode::METHOD_NOT_ALLOWED {
             // The path is there; `Allow` tells what may be done with it.
             *response.status_mut() = StatusCode::NO_CONTENT;
@@ -62,8 +71,12 @@ impl Front {
             response.headers_mut().remove("x-nearfar-reason");
         }
         if let Ok(id) = HeaderValue::try_from(id) {
-            let name = HeaderName::from_static("x-request-id");
-            response.headers_mut().insert(name, id);
+            let headers = response.headers_mut();
+            if dialect == Dialect::Anthropic {
+                // Its clients look here.
+                headers.insert(HeaderName::from_static("request-id"), id.clone());
+            }
+            headers.insert(HeaderName::from_static("x-request-id"), id);
         }
         response
     }

@@ -2,15 +2,18 @@
 //!
 //! In reading order: [`listener`] accepts connections within limits, [`front`]
 //! is what holds for every request, [`hosts`] keeps web pages out, [`body`]
-//! reads bodies within bounds, [`openai`] is the dialect, [`tags`] and
-//! [`asked`] make a question for the road out of it, [`reply`] sends the
-//! answer, [`problem`] is every error. [`api`] and [`admin`] are the routes of
+//! reads bodies within bounds, [`dialect`] says what a dialect is and
+//! [`openai`] is one, [`tags`] and [`asked`] make a question for the road out
+//! of a request, [`reply`] sends the answer, [`problem`] is every error. [`api`] and [`admin`] are the routes of
 //! the data and the control API. Nothing here decides where a request goes.
 
 mod admin;
 mod api;
 mod asked;
 mod body;
+mod collect;
+mod dialect;
+mod fields;
 mod front;
 mod hosts;
 mod listener;

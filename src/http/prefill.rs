@@ -35,7 +35,7 @@ pub(crate) async fn prefill(
     let (parts, body) = request.into_parts();
     let body = api.bodies.read(&parts.headers, body).await?;
     let (request, pin) = request::prefill(&body)?;
-    let (asked, _) = asked("prefill", &parts.headers, request)?;
+    let (asked, _) = asked("prefill", &parts.headers, request.into())?;
     drop(body);
     if asked
         .target

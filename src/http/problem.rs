@@ -1,7 +1,7 @@
 //! Every error that a client sees, with its HTTP status, in one place.
 //!
 //! A [`Problem`] is made from what went wrong and rendered in the dialect of
-//! the request. Its message is public: it names the field and the mend, and
+//! the request: the status is chosen once, the shape is the dialect's. Its message is public: it names the field and the mend, and
 //! neither secrets nor content.
 
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
@@ -12,6 +12,7 @@ use nearfar_domain::ids::{DecisionId, TargetId};
 use nearfar_domain::privacy::Zone;
 use serde_json::{Value, json};
 
+use super::dialect::Dialect;
 use crate::road::RoadError;
 
 /// An error on its way to a client. Boxed, because it is the rare half of many
@@ -257,7 +258,55 @@ impl Problem {
         self.0.status
     }
 
-    /// OpenAI's error object. Also used inside a stream that has begun.
+    /// The error in a dialect's shape. Also used inside a stream that has begun,
+    /// where `request_id` is not known.
+    pub(crate) fn body(&self, dialect: Dialect, request_id: Option<&str>) -> Value {
+        match dialect {
+            Dialect::Openai => self.openai_body(),
+            Dialect::Anthropic => self.anthropic_body(request_id),
+            Dialect::Ollama => json!({"error": self.0.message}),
+        }
+    }
+
+    /// Anthropic's error object, and what it has no place for under `nearfar`.
+    fn anthropic_body(&self, request_id: Option<&str>) -> Value {
+        let told = &self.0;
+        let kind = match told.status.as_u16() {
+            401 => "authentication_error",
+            403 => "permission_error",
+            404 => "not_found_error",
+            413 => "request_too_large",
+            429 => "rate_limit_error",
+            503 if told.kind == "server_error" && told.explanation.is_none() => "overloaded_error",
+            504 => "timeout_error",
+            400..=499 => "invalid_request_error",
+            _ => "api_error",
+        };
+        // The message is all that Anthropic's clients show.
+        let message = match &told.param {
+            Some(param) if !told.message.contains(param.as_str()) => {
+                format!("{param}: {}", told.message)
+            }
+            _ => told.message.clone(),
+        };
+        let mut nearfar = match &told.explanation {
+            Some(explanation) => super::route::explanation_json(explanation),
+            None => json!({}),
+        };
+        nearfar["code"] = json!(told.code);
+        nearfar["param"] = json!(told.param);
+        if let Some(status) = told.upstream_status {
+            nearfar["upstream_status"] = json!(status);
+        }
+        json!({
+            "type": "error",
+            "error": {"type": kind, "message": message},
+            "request_id": request_id,
+            "nearfar": nearfar,
+        })
+    }
+
+    /// OpenAI's error object.
     pub fn openai_body(&self) -> Value {
         let mut body = json!({
             "error": {
@@ -277,6 +326,7 @@ impl Problem {
     }
 }
 
+/// In OpenAI's shape; [`super::front`] writes the body anew for other dialects.
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = (
@@ -309,6 +359,8 @@ impl IntoResponse for Problem {
             tell("x-nearfar-target", target.to_string());
         }
         tell("x-nearfar-reason", self.0.code.clone());
+        // For the front, which knows the request's dialect.
+        response.extensions_mut().insert(self);
         response
     }
 }

@@ -105,3 +105,43 @@ fn every_road_error_has_its_status() {
         assert_eq!(problem.openai_body()["error"]["code"], code);
     }
 }
+
+#[test]
+fn each_dialect_has_its_shape_of_the_same_error() {
+    let problem = Problem::field("temperature", "It must be a number from 0 to 1.");
+    let body = problem.body(Dialect::Anthropic, Some("req_1"));
+    assert_eq!(body["type"], "error");
+    assert_eq!(body["error"]["type"], "invalid_request_error");
+    assert_eq!(
+        body["error"]["message"],
+        "temperature: It must be a number from 0 to 1."
+    );
+    assert_eq!(body["request_id"], "req_1");
+    assert_eq!(body["nearfar"]["param"], "temperature");
+    let body = problem.body(Dialect::Ollama, None);
+    assert_eq!(body, json!({"error": "It must be a number from 0 to 1."}));
+
+    for (problem, kind) in [
+        (Problem::no_such_model("None."), "not_found_error"),
+        (Problem::too_large(1 << 20), "request_too_large"),
+        (Problem::busy(3), "rate_limit_error"),
+        (Problem::draining(), "overloaded_error"),
+        (Problem::internal(), "api_error"),
+        (refused(Refusal::Privacy), "api_error"),
+        (
+            Problem::failed(&Failure::new(FailureKind::TimedOut, "Late.")),
+            "timeout_error",
+        ),
+        (
+            Problem::failed(&Failure::new(FailureKind::Overloaded, "Full.")),
+            "overloaded_error",
+        ),
+        (
+            Problem::failed(&Failure::new(FailureKind::Forbidden, "No.")),
+            "permission_error",
+        ),
+    ] {
+        let body = problem.body(Dialect::Anthropic, None);
+        assert_eq!(body["error"]["type"], kind, "{body}");
+    }
+}

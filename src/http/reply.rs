@@ -1,5 +1,5 @@
-//! An [`Answer`] on its way to the client: headers, and the body whole or as
-//! server-sent events.
+//! An [`Answer`] on its way to the client: headers, and the body whole or as a
+//! stream, in the form that the request's dialect gave.
 //!
 //! Dropping the reply drops the answer's events, which cancels the leg. hyper
 //! drops it when it sees the client go, and it watches for that also while the
@@ -18,44 +18,26 @@ use futures_util::Stream;
 use nearfar_domain::events::Event;
 use tokio::time::{Instant, Sleep};
 
-use super::openai::shape::{self, Head};
-use super::openai::{chat, embeddings, text};
+use super::collect::{collect, cut_off};
+use super::dialect::{About, Chunks, Form};
 use super::problem::Problem;
 use crate::road::{Answer, EventStream};
 
-/// How long a stream may be silent before a comment keeps it alive: below the
+/// How long a stream may be silent before something keeps it alive: below the
 /// idle limits of common proxies and clients.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Bytes of chunks that are handed to hyper at once.
 const BATCH_BYTES: usize = 16 << 10;
 
-/// The form of an answer.
-#[derive(Clone, Debug)]
-pub(crate) enum Form {
-    /// `/v1/chat/completions`.
-    Chat,
-    /// `/v1/completions`, with the prompt where the client wants it back.
-    Text { echo: Option<String> },
-    /// `/v1/embeddings`: never a stream.
-    Vectors { base64: bool },
-}
-
 /// How the client wants its answer.
-#[derive(Clone, Debug)]
 pub(crate) struct Wish {
-    pub(crate) form: Form,
+    pub(crate) form: Box<dyn Form>,
     pub(crate) stream: bool,
-    pub(crate) include_usage: bool,
 }
 
 /// Turns an answer into a response. Whole answers are awaited here.
 pub(crate) async fn reply(answer: Answer, wish: Wish) -> Response {
-    let prefix = match wish.form {
-        Form::Chat => "chatcmpl-",
-        Form::Text { .. } => "cmpl-",
-        Form::Vectors { .. } => "embd-",
-    };
-    let head = Head::of(&answer, prefix);
+    let about = About::of(&answer);
     let named = [
         ("x-nearfar-decision", answer.decision.to_string()),
         ("x-nearfar-target", answer.target.to_string()),
@@ -63,22 +45,14 @@ pub(crate) async fn reply(answer: Answer, wish: Wish) -> Response {
         ("x-nearfar-reason", answer.reason.as_str().to_owned()),
         ("x-nearfar-attempt", answer.attempt.to_string()),
     ];
-    let (decision, target) = (answer.decision, answer.target);
     let mut response = if wish.stream {
-        stream(answer.events, head, wish, KEEP_ALIVE)
+        stream(answer.events, wish.form.chunks(about), KEEP_ALIVE)
     } else {
-        match shape::collect(answer.events).await {
-            Ok(whole) => {
-                let body = match &wish.form {
-                    Form::Chat => chat::whole(&head, &whole),
-                    Form::Text { echo } => text::whole(&head, &whole, echo.as_deref()),
-                    Form::Vectors { base64 } => embeddings::whole(&head, &whole, *base64),
-                };
-                json(StatusCode::OK, &body)
-            }
+        match collect(answer.events).await {
+            Ok(whole) => json(StatusCode::OK, &wish.form.whole(&about, &whole)),
             Err(failure) => {
                 return Problem::failed(&failure)
-                    .of_leg(decision, target)
+                    .of_leg(about.decision, about.target)
                     .into_response();
             }
         }
@@ -98,23 +72,17 @@ pub(crate) fn json(status: StatusCode, body: &serde_json::Value) -> Response {
     (status, headers, body.to_string()).into_response()
 }
 
-/// `quiet` is the longest silence before a comment fills it.
-fn stream(events: EventStream, head: Head, wish: Wish, quiet: Duration) -> Response {
-    let chunks = match wish.form {
-        // Vectors are not asked for as a stream.
-        Form::Chat | Form::Vectors { .. } => {
-            Chunks::Chat(chat::Chunks::new(head, wish.include_usage))
-        }
-        Form::Text { echo } => Chunks::Text(text::Chunks::new(head, wish.include_usage, echo)),
-    };
-    let body = Sse {
+/// `quiet` is the longest silence before something fills it.
+fn stream(events: EventStream, chunks: Box<dyn Chunks>, quiet: Duration) -> Response {
+    let content_type = chunks.content_type();
+    let body = Streamed {
         events: Some(events),
         chunks,
         quiet,
         silence: Box::pin(tokio::time::sleep(quiet)),
     };
     let headers = [
-        (header::CONTENT_TYPE.as_str(), "text/event-stream"),
+        (header::CONTENT_TYPE.as_str(), content_type),
         (header::CACHE_CONTROL.as_str(), "no-cache"),
         // Asks a proxy in between not to hold the chunks back.
         ("x-accel-buffering", "no"),
@@ -122,31 +90,17 @@ fn stream(events: EventStream, head: Head, wish: Wish, quiet: Duration) -> Respo
     (StatusCode::OK, headers, Body::from_stream(body)).into_response()
 }
 
-enum Chunks {
-    Chat(chat::Chunks),
-    Text(text::Chunks),
-}
-
-impl Chunks {
-    fn push(&mut self, event: Event, out: &mut String) {
-        match self {
-            Chunks::Chat(chunks) => chunks.push(event, out),
-            Chunks::Text(chunks) => chunks.push(event, out),
-        }
-    }
-}
-
 /// The body of a stream.
-struct Sse {
+struct Streamed {
     /// Until the last event came.
     events: Option<EventStream>,
-    chunks: Chunks,
+    chunks: Box<dyn Chunks>,
     quiet: Duration,
     /// Runs since the last bytes.
     silence: Pin<Box<Sleep>>,
 }
 
-impl Sse {
+impl Streamed {
     /// What has come by now as chunks; empty when nothing has.
     fn ready(&mut self, cx: &mut Context<'_>) -> String {
         let mut out = String::new();
@@ -156,7 +110,7 @@ impl Sse {
             let Poll::Ready(event) = events.as_mut().poll_next(cx) else {
                 break;
             };
-            let event = event.unwrap_or_else(|| Event::Failed(shape::cut_off()));
+            let event = event.unwrap_or_else(|| Event::Failed(cut_off()));
             if event.is_last() {
                 // Settles the account now, not when the client has read it all.
                 self.events = None;
@@ -167,27 +121,31 @@ impl Sse {
     }
 }
 
-impl Stream for Sse {
+impl Streamed {
+    /// Silence begins anew.
+    fn begin_silence(&mut self) {
+        let until = Instant::now() + self.quiet;
+        self.silence.as_mut().reset(until);
+    }
+}
+
+impl Stream for Streamed {
     type Item = Result<Bytes, Infallible>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let out = self.ready(cx);
-        if out.is_empty() {
+        let mut out = self.ready(cx);
+        while out.is_empty() {
             if self.events.is_none() {
                 return Poll::Ready(None);
             }
             if self.silence.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
+            self.begin_silence();
+            self.chunks.keep_alive(&mut out);
         }
-        let until = Instant::now() + self.quiet;
-        self.silence.as_mut().reset(until);
-        let bytes = if out.is_empty() {
-            Bytes::from_static(b": keep-alive\n\n")
-        } else {
-            Bytes::from(out)
-        };
-        Poll::Ready(Some(Ok(bytes)))
+        self.begin_silence();
+        Poll::Ready(Some(Ok(Bytes::from(out))))
     }
 }
 

@@ -18,6 +18,7 @@ use super::*;
 use crate::http::front::Front;
 use crate::http::hosts::Hosts;
 use crate::http::listener::{ConnectionLimits, Socket, serve};
+use crate::http::openai::forms::{Kind, OpenaiForm};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -52,17 +53,20 @@ fn script() -> (Answer, mpsc::Sender<Event>, oneshot::Receiver<()>) {
     (answer, send, dropped)
 }
 
+fn chat() -> OpenaiForm {
+    OpenaiForm {
+        kind: Kind::Chat,
+        include_usage: false,
+    }
+}
+
 /// Serves one answer and sends it a request.
 async fn serve_one(answer: Answer, stream: bool) -> (TcpStream, watch::Sender<bool>) {
     let answer = Arc::new(Mutex::new(Some(answer)));
     let handler = move || {
         let answer = answer.lock().unwrap().take().unwrap();
-        let wish = Wish {
-            form: Form::Chat,
-            stream,
-            include_usage: false,
-        };
-        reply(answer, wish)
+        let form = Box::new(chat());
+        reply(answer, Wish { form, stream })
     };
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
@@ -184,14 +188,9 @@ async fn hanging_up_drops_the_events_though_the_leg_is_silent() {
 async fn silence_is_filled_with_comments() {
     use futures_util::StreamExt;
     let (answer, events, _dropped) = script();
-    let wish = Wish {
-        form: Form::Chat,
-        stream: true,
-        include_usage: false,
-    };
-    let head = Head::of(&answer, "chatcmpl-");
+    let chunks = Box::new(chat()).chunks(About::of(&answer));
     let quiet = Duration::from_millis(30);
-    let body = super::stream(answer.events, head, wish, quiet).into_body();
+    let body = super::stream(answer.events, chunks, quiet).into_body();
     let mut body = body.into_data_stream();
     events.send(Event::Content("Hel".into())).await.unwrap();
     let first = body.next().await.unwrap().unwrap();

@@ -3,7 +3,9 @@
 use nearfar_domain::events::{Event, FinishReason, TokenLogprob, ToolCallDelta, Usage};
 use serde_json::{Value, json};
 
-use super::shape::{self, Collected, DONE, Head, push_data};
+use super::shape::{self, DONE, Head, push_data};
+use crate::http::collect::Collected;
+use crate::http::dialect;
 use crate::http::problem::Problem;
 
 /// Writes the chunks of one stream, in the order and form that OpenAI sends
@@ -26,9 +28,10 @@ impl Chunks {
             logprobs: Vec::new(),
         }
     }
+}
 
-    /// Adds an event's chunks to `out`.
-    pub(crate) fn push(&mut self, event: Event, out: &mut String) {
+impl dialect::Chunks for Chunks {
+    fn push(&mut self, event: Event, out: &mut String) {
         if !self.begun && !matches!(event, Event::Failed(_)) {
             self.begun = true;
             let role = json!({"role": "assistant", "content": ""});
@@ -50,7 +53,9 @@ impl Chunks {
             Event::Failed(failure) => push_data(out, &Problem::failed(&failure).openai_body()),
         }
     }
+}
 
+impl Chunks {
     fn content(&mut self, out: &mut String, text: &str) {
         let tokens = std::mem::take(&mut self.logprobs);
         let logprobs = logprobs(&tokens);

@@ -4,6 +4,8 @@
 use nearfar_domain::events::{Failure, FailureKind};
 
 use super::*;
+use crate::http::collect::collect;
+use crate::http::dialect::Chunks as _;
 
 fn head() -> Head {
     Head {
@@ -230,7 +232,7 @@ async fn a_whole_answer_is_one_object() {
         Event::Content("lo".into()),
         finished(FinishReason::Stop),
     ];
-    let collected = shape::collect(Box::pin(futures_util::stream::iter(events)));
+    let collected = collect(Box::pin(futures_util::stream::iter(events)));
     let object = whole(&head(), &collected.await.unwrap()).to_string();
     let expected = "{\"id\":\"chatcmpl-1\",\"object\":\"chat.completion\",\
          \"created\":1700000000,\"model\":\"local/concierge\",\"system_fingerprint\":\"FP\",\
@@ -258,7 +260,7 @@ async fn content_is_null_where_there_are_only_calls() {
         fragment(1, Some("b"), "{}"),
         finished(FinishReason::ToolCalls),
     ];
-    let collected = shape::collect(Box::pin(futures_util::stream::iter(events)));
+    let collected = collect(Box::pin(futures_util::stream::iter(events)));
     let object = whole(&head(), &collected.await.unwrap());
     let message = object["choices"][0]["message"].to_string();
     let expected = "{\"role\":\"assistant\",\"content\":null,\"refusal\":null,\"tool_calls\":[\
@@ -278,7 +280,7 @@ async fn a_part_never_passes_for_the_whole() {
         ],
         vec![],
     ] {
-        let collected = shape::collect(Box::pin(futures_util::stream::iter(events))).await;
+        let collected = collect(Box::pin(futures_util::stream::iter(events))).await;
         assert_eq!(collected.err().unwrap().kind, FailureKind::Cut);
     }
 }

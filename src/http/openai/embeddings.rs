@@ -7,9 +7,10 @@ use nearfar_domain::chat::Chat;
 use nearfar_domain::embed::{Input, Inputs, MAX_INPUTS, Purpose};
 use serde_json::{Value, json};
 
-use super::fields::{Fields, kind};
-use super::request::{self, OpenaiRequest};
-use super::shape::{Collected, Head};
+use super::request::OpenaiRequest;
+use super::shape::Head;
+use crate::http::collect::Collected;
+use crate::http::fields::{Fields, kind};
 use crate::http::problem::Problem;
 
 /// The longest vectors that anybody could ask for.
@@ -22,8 +23,8 @@ const WANTED: &str = "a string, an array of strings, or an array of token ids or
 /// # Errors
 /// Names the first field that is wrong.
 pub(crate) fn request(body: &[u8]) -> Result<OpenaiRequest, Problem> {
-    let mut fields = Fields::of("", request::json(body)?)?;
-    let model = request::model(&mut fields)?;
+    let mut fields = Fields::read(body)?;
+    let model = fields.model()?;
     let items = match fields.take("input") {
         None => return Err(fields.missing("input", WANTED)),
         Some(value) => items(value)?,

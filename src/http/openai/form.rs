@@ -4,7 +4,7 @@
 use nearfar_domain::chat::ResponseFormat;
 use serde_json::Value;
 
-use super::fields::{Fields, kind};
+use crate::http::fields::{Fields, kind};
 use crate::http::problem::Problem;
 
 /// The most texts of a `guided_choice`.

@@ -1,13 +1,14 @@
 //! OpenAI's dialect as clients speak it to us.
 //!
 //! [`request`] reads bodies, [`chat`] and [`text`] write the two kinds of
-//! answers, whole and as streams, [`embeddings`] does both for vectors, [`models`] lists what can be asked for. What
-//! we speak to providers is egress's affair.
+//! answers, whole and as streams, [`embeddings`] does both for vectors,
+//! [`forms`] tells [`crate::http::reply`] which of them is wanted, [`models`]
+//! lists what can be asked for. What we speak to providers is egress's affair.
 
 pub(crate) mod chat;
 pub(crate) mod embeddings;
-mod fields;
 mod form;
+pub(crate) mod forms;
 pub(crate) mod models;
 mod params;
 pub mod request;

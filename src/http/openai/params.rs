@@ -3,7 +3,7 @@
 use nearfar_domain::chat::Params;
 use serde_json::Value;
 
-use super::fields::Fields;
+use crate::http::fields::Fields;
 use crate::http::problem::Problem;
 
 /// The most stop strings that one request may carry.

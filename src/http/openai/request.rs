@@ -3,25 +3,20 @@
 //! Every error names the field and the mend. Fields that nearfar does not know
 //! are kept and passed on to providers that speak the same dialect.
 
-use nearfar_domain::chat::{
-    Chat, Message, Part, Prompt, ResponseFormat, Role, Tool, ToolCall, ToolChoice,
-};
+use nearfar_domain::chat::{Chat, Message, Part, Prompt, Role, Tool, ToolCall, ToolChoice};
 use nearfar_domain::explain::Ability;
 use serde_json::{Map, Value};
 
-use super::fields::{Fields, kind};
 use super::form::form;
+use super::forms::{Kind, OpenaiForm};
 use super::params::params;
+use crate::http::asked::{Understood, needs};
+use crate::http::fields::{Fields, kind};
 use crate::http::problem::Problem;
 
 /// The most messages and tools that one request may carry.
 const MAX_MESSAGES: usize = 4096;
 const MAX_TOOLS: usize = 256;
-/// The longest model name, in bytes: it goes into the ledger.
-const MAX_MODEL_BYTES: usize = 256;
-/// The most JSON values in one body. A value takes some hundred bytes in memory
-/// and as few as two on the wire, so the body's size alone is no bound.
-const MAX_VALUES: usize = 400_000;
 
 /// A request as it was meant.
 pub struct OpenaiRequest {
@@ -44,37 +39,32 @@ pub struct OpenaiRequest {
 impl OpenaiRequest {
     /// Abilities without which an answer would be wrong.
     pub fn needs(&self) -> Vec<Ability> {
-        let chat = &self.chat;
-        let mut needs = Vec::new();
-        if !chat.tools.is_empty() && chat.tool_choice != ToolChoice::None {
-            needs.push(Ability::Tools);
+        needs(&self.chat)
+    }
+}
+
+impl From<OpenaiRequest> for Understood {
+    fn from(request: OpenaiRequest) -> Self {
+        let kind = match &request.chat.prompt {
+            Prompt::Turns(_) => Kind::Chat,
+            Prompt::Text(prompt) => Kind::Text {
+                echo: request.echo.then(|| prompt.clone()),
+            },
+            Prompt::Inputs(_) => Kind::Vectors {
+                base64: request.base64,
+            },
+        };
+        let form = OpenaiForm {
+            kind,
+            include_usage: request.include_usage,
+        };
+        Self {
+            model: request.model,
+            chat: request.chat,
+            stream: request.stream,
+            tags: request.tags,
+            form: Box::new(form),
         }
-        if matches!(
-            chat.tool_choice,
-            ToolChoice::Required | ToolChoice::Named(_)
-        ) {
-            needs.push(Ability::ForcedTools);
-        }
-        match chat.response_format {
-            ResponseFormat::Text => {}
-            ResponseFormat::JsonObject => needs.push(Ability::JsonObject),
-            ResponseFormat::JsonSchema { .. } => needs.push(Ability::JsonSchema),
-            ResponseFormat::Regex(_) | ResponseFormat::Choice(_) | ResponseFormat::Grammar(_) => {
-                needs.push(Ability::Grammar);
-            }
-        }
-        if chat.has_images() {
-            needs.push(Ability::Vision);
-        }
-        if chat.params.logprobs.is_some() {
-            needs.push(Ability::Logprobs);
-        }
-        match chat.prompt {
-            Prompt::Turns(_) => {}
-            Prompt::Text(_) => needs.push(Ability::RawText),
-            Prompt::Inputs(_) => needs.push(Ability::Embeddings),
-        }
-        needs
     }
 }
 
@@ -83,7 +73,7 @@ impl OpenaiRequest {
 /// # Errors
 /// Names the first field that is wrong.
 pub fn chat_completion(body: &[u8]) -> Result<OpenaiRequest, Problem> {
-    chat(Fields::of("", json(body)?)?)
+    chat(Fields::read(body)?)
 }
 
 /// Reads the body of `/v1/route`: that of a chat completion, or one with a
@@ -92,7 +82,7 @@ pub fn chat_completion(body: &[u8]) -> Result<OpenaiRequest, Problem> {
 /// # Errors
 /// Names the first field that is wrong.
 pub fn to_be_explained(body: &[u8]) -> Result<OpenaiRequest, Problem> {
-    one_prompt(Fields::of("", json(body)?)?)
+    one_prompt(Fields::read(body)?)
 }
 
 fn one_prompt(mut fields: Fields) -> Result<OpenaiRequest, Problem> {
@@ -116,13 +106,13 @@ fn one_prompt(mut fields: Fields) -> Result<OpenaiRequest, Problem> {
 /// # Errors
 /// Names the first field that is wrong.
 pub fn prefill(body: &[u8]) -> Result<(OpenaiRequest, bool), Problem> {
-    let mut fields = Fields::of("", json(body)?)?;
+    let mut fields = Fields::read(body)?;
     let pin = fields.boolean("pin")?.unwrap_or(false);
     Ok((one_prompt(fields)?, pin))
 }
 
 fn chat(mut fields: Fields) -> Result<OpenaiRequest, Problem> {
-    let model = model(&mut fields)?;
+    let model = fields.model()?;
     let messages = fields
         .array("messages")?
         .ok_or_else(|| fields.missing("messages", "an array of messages"))?;
@@ -175,8 +165,8 @@ fn chat(mut fields: Fields) -> Result<OpenaiRequest, Problem> {
 /// # Errors
 /// Names the first field that is wrong.
 pub fn completion(body: &[u8]) -> Result<OpenaiRequest, Problem> {
-    let mut fields = Fields::of("", json(body)?)?;
-    let model = model(&mut fields)?;
+    let mut fields = Fields::read(body)?;
+    let model = fields.model()?;
     let prompt = match fields.take("prompt") {
         None => return Err(fields.missing("prompt", "a string")),
         Some(Value::String(text)) => text,
@@ -254,67 +244,6 @@ fn finish(
         base64: false,
         tags,
     })
-}
-
-pub(super) fn model(fields: &mut Fields) -> Result<String, Problem> {
-    let model = fields.string("model")?.unwrap_or_else(|| "auto".to_owned());
-    if model.is_empty() || model.len() > MAX_MODEL_BYTES || model.chars().any(char::is_control) {
-        return Err(Problem::field(
-            "model",
-            format!(
-                "model must be 1 to {MAX_MODEL_BYTES} bytes of printable text, such as auto or \
-                 local/concierge."
-            ),
-        ));
-    }
-    Ok(model)
-}
-
-pub(super) fn json(body: &[u8]) -> Result<Value, Problem> {
-    let text = std::str::from_utf8(body).map_err(|error| {
-        Problem::bad_request(
-            "invalid_utf8",
-            format!(
-                "The body is not valid UTF-8 at byte {}. Send JSON in UTF-8.",
-                error.valid_up_to()
-            ),
-        )
-    })?;
-    if has_too_many_values(body) {
-        return Err(Problem::bad_request(
-            "too_many_values",
-            format!("The body holds more than {MAX_VALUES} JSON values. Send less."),
-        ));
-    }
-    serde_json::from_str(text).map_err(|error| {
-        // serde_json's message names what it expected, never what it read;
-        // line and column are enough to find it.
-        Problem::bad_request(
-            "invalid_json",
-            format!(
-                "The body is not valid JSON at line {}, column {}.",
-                error.line(),
-                error.column()
-            ),
-        )
-    })
-}
-
-/// Counts what separates values, outside of strings. Every value but the first
-/// follows one of these, so the count bounds theirs, in any text at all.
-fn has_too_many_values(body: &[u8]) -> bool {
-    let mut count = 0;
-    let (mut quoted, mut escaped) = (false, false);
-    for byte in body {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if quoted => escaped = true,
-            b'"' => quoted = !quoted,
-            b',' | b'[' | b'{' | b':' if !quoted => count += 1,
-            _ => {}
-        }
-    }
-    count > MAX_VALUES
 }
 
 fn message(path: &str, value: Value) -> Result<Message, Problem> {

@@ -3,7 +3,9 @@
 use nearfar_domain::events::{Event, FinishReason, TokenLogprob, Usage};
 use serde_json::{Map, Value, json};
 
-use super::shape::{self, Collected, DONE, Head, push_data};
+use super::shape::{self, DONE, Head, push_data};
+use crate::http::collect::Collected;
+use crate::http::dialect;
 use crate::http::problem::Problem;
 
 /// Writes the chunks of one stream.
@@ -28,9 +30,10 @@ impl Chunks {
             offset: 0,
         }
     }
+}
 
-    /// Adds an event's chunks to `out`.
-    pub(crate) fn push(&mut self, event: Event, out: &mut String) {
+impl dialect::Chunks for Chunks {
+    fn push(&mut self, event: Event, out: &mut String) {
         if !matches!(event, Event::Failed(_))
             && let Some(prompt) = self.echo.take()
         {
@@ -48,7 +51,9 @@ impl Chunks {
             | Event::Vectors(_) => {}
         }
     }
+}
 
+impl Chunks {
     fn text(&mut self, out: &mut String, text: &str) {
         let tokens = std::mem::take(&mut self.logprobs);
         let logprobs = logprobs(&tokens, self.offset);

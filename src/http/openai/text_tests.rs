@@ -2,6 +2,7 @@
 use nearfar_domain::events::{Failure, FailureKind};
 
 use super::*;
+use crate::http::dialect::Chunks as _;
 
 fn head() -> Head {
     Head {

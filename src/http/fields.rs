@@ -7,6 +7,12 @@ use serde_json::{Map, Value};
 
 use crate::http::problem::Problem;
 
+/// The longest model name, in bytes: it goes into the ledger.
+const MAX_MODEL_BYTES: usize = 256;
+/// The most JSON values in one body. A value takes some hundred bytes in memory
+/// and as few as two on the wire, so the body's size alone is no bound.
+const MAX_VALUES: usize = 400_000;
+
 /// A JSON object and the path that leads to it.
 pub(crate) struct Fields {
     path: String,
@@ -14,6 +20,14 @@ pub(crate) struct Fields {
 }
 
 impl Fields {
+    /// Reads a request's body.
+    ///
+    /// # Errors
+    /// When it is not a JSON object of reasonable size.
+    pub(crate) fn read(body: &[u8]) -> Result<Self, Problem> {
+        Self::of("", json(body)?)
+    }
+
     /// Takes `value` apart.
     ///
     /// # Errors
@@ -137,6 +151,22 @@ impl Fields {
         }
     }
 
+    /// The model's name; `auto` where none is named.
+    pub(crate) fn model(&mut self) -> Result<String, Problem> {
+        let model = self.string("model")?.unwrap_or_else(|| "auto".to_owned());
+        if model.is_empty() || model.len() > MAX_MODEL_BYTES || model.chars().any(char::is_control)
+        {
+            return Err(Problem::field(
+                "model",
+                format!(
+                    "model must be 1 to {MAX_MODEL_BYTES} bytes of printable text, such as auto \
+                     or local/concierge."
+                ),
+            ));
+        }
+        Ok(model)
+    }
+
     /// What nobody asked for.
     pub(crate) fn rest(self) -> Map<String, Value> {
         self.map
@@ -166,4 +196,51 @@ pub(crate) fn kind(value: &Value) -> &'static str {
         Value::Array(_) => "an array",
         Value::Object(_) => "an object",
     }
+}
+
+fn json(body: &[u8]) -> Result<Value, Problem> {
+    let text = std::str::from_utf8(body).map_err(|error| {
+        Problem::bad_request(
+            "invalid_utf8",
+            format!(
+                "The body is not valid UTF-8 at byte {}. Send JSON in UTF-8.",
+                error.valid_up_to()
+            ),
+        )
+    })?;
+    if has_too_many_values(body) {
+        return Err(Problem::bad_request(
+            "too_many_values",
+            format!("The body holds more than {MAX_VALUES} JSON values. Send less."),
+        ));
+    }
+    serde_json::from_str(text).map_err(|error| {
+        // serde_json's message names what it expected, never what it read;
+        // line and column are enough to find it.
+        Problem::bad_request(
+            "invalid_json",
+            format!(
+                "The body is not valid JSON at line {}, column {}.",
+                error.line(),
+                error.column()
+            ),
+        )
+    })
+}
+
+/// Counts what separates values, outside of strings. Every value but the first
+/// follows one of these, so the count bounds theirs, in any text at all.
+fn has_too_many_values(body: &[u8]) -> bool {
+    let mut count = 0;
+    let (mut quoted, mut escaped) = (false, false);
+    for byte in body {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b',' | b'[' | b'{' | b':' if !quoted => count += 1,
+            _ => {}
+        }
+    }
+    count > MAX_VALUES
 }
