@@ -75,7 +75,7 @@ class Theirs:
         self.context = C.llama_init_from_model(self.model, options)
         self.memory = C.llama_get_memory(self.context)
         self.batch = C.llama_batch_init(2048, 0, 1)
-        self.filled = []
+        self.filled = 0
 
     def decode(self, ids, start):
         for at in range(0, len(ids), 2048):
@@ -92,17 +92,17 @@ class Theirs:
     def run(self, kind, size, seed):
         if kind == "prefill":
             C.llama_memory_clear(self.memory, True)
-            self.filled = []
+            self.filled = size
             ids = tokens(size, seed)
             begun = time.perf_counter()
             self.decode(ids, 0)
             return time.perf_counter() - begun
-        if self.filled != [size]:
-            C.llama_memory_clear(self.memory, True)
-            if size:
-                self.decode(tokens(size, 1), 0)
-            self.filled = [size]
+        if self.filled < size:
+            self.decode(tokens(size, 1)[self.filled :], self.filled)
+            self.filled = size
+        # What lies deeper goes; what the first tokens were makes no difference.
         C.llama_memory_seq_rm(self.memory, 0, size, -1)
+        self.filled = size
         ids = tokens(DECODED, seed)
         begun = time.perf_counter()
         for i, token in enumerate(ids):
@@ -120,6 +120,10 @@ def rest():
     time.sleep(0.1)
 
 
+def in_turn(cells):
+    return [cell for cell in cells if cell[0] == "prefill"] + [cell for cell in reversed(cells) if cell[0] == "decode"]
+
+
 def measure(args, path, cells):
     """{cell: (our seconds, their seconds, their flags)}, medians, and what our side told when it loaded."""
     ours = Ours(args.binary, path, args.threads, args.isa)
@@ -127,7 +131,9 @@ def measure(args, path, cells):
     for flags, (flash, cache) in FLAGS.items():
         theirs = Theirs(path, args.threads, flash, cache)
         theirs.run("prefill", 32, 1)
-        for cell in cells:
+        # From small prompts to large ones, then from deep to shallow: what is
+        # filled once serves the next.
+        for cell in in_turn(cells):
             trials.setdefault(cell, {})[flags] = min(theirs.run(*cell, 2) for _ in range(2 if cell[0] == "decode" else 1))
         theirs.end()
     best = {cell: min(times, key=times.get) for cell, times in trials.items()}
@@ -136,7 +142,7 @@ def measure(args, path, cells):
     for flags in sorted(set(best.values())):
         theirs = Theirs(path, args.threads, *FLAGS[flags])
         theirs.run("prefill", 32, 1)
-        for cell in [cell for cell in cells if best[cell] == flags]:
+        for cell in [cell for cell in in_turn(cells) if best[cell] == flags]:
             mine, other = [], []
             if cell[0] == "decode":
                 # Fill both to the depth once; it is not what is measured.
@@ -148,6 +154,7 @@ def measure(args, path, cells):
                 other.append(theirs.run(*cell, 10 + turn))
             result[cell] = (statistics.median(mine), statistics.median(other), flags)
         theirs.end()
+    result = {cell: result[cell] for cell in cells}
     end = ours.ask("memory")
     ours.end()
     return result, {**ours.loaded, **end}

@@ -49,14 +49,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     )?;
 
     let mut cache = model.new_cache();
-    let mut filled = None;
     for line in std::io::stdin().lock().lines() {
         let line = line?;
         let words: Vec<&str> = line.split_whitespace().collect();
         match words[..] {
             ["prefill", size, _, seed] => {
                 cache.truncate(0);
-                filled = None;
                 let ids = ids(&model, size.parse()?, seed.parse()?);
                 let begun = Instant::now();
                 run(&model, &mut cache, &ids)?;
@@ -64,10 +62,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             }
             ["decode", depth, count, seed] => {
                 let depth: usize = depth.parse()?;
-                if filled != Some(depth) {
-                    cache.truncate(0);
-                    run(&model, &mut cache, &ids(&model, depth, 1))?;
-                    filled = Some(depth);
+                // What the tokens before are makes no difference; they are
+                // computed only where they are not there yet.
+                let held = cache.len();
+                if held < depth {
+                    run(&model, &mut cache, &ids(&model, depth - held, 1))?;
                 }
                 cache.truncate(depth);
                 let ids = ids(&model, count.parse()?, seed.parse()?);
