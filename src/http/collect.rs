@@ -38,7 +38,7 @@ pub(crate) async fn collect(mut events: EventStream) -> Result<Collected, Failur
             return Err(Failure::new(FailureKind::Malformed, message));
         }
         match event {
-            Event::Started { .. } => {}
+            Event::Started { .. } | Event::Signature { .. } | Event::StoppedBy(_) => {}
             Event::Content(text) => whole.content.push_str(&text),
             Event::Reasoning(text) => whole.reasoning.push_str(&text),
             Event::ToolCall(delta) => add_call(&mut whole.tool_calls, delta),
@@ -76,7 +76,8 @@ fn size(event: &Event) -> usize {
     const OVERHEAD: usize = 32;
     OVERHEAD
         + match event {
-            Event::Content(text) | Event::Reasoning(text) => text.len(),
+            Event::Content(text) | Event::Reasoning(text) | Event::StoppedBy(text) => text.len(),
+            Event::Signature { signature, .. } => signature.data.len(),
             Event::ToolCall(delta) => {
                 let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
                 delta.arguments.len() + text(&delta.id) + text(&delta.name)

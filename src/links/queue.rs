@@ -35,7 +35,8 @@ impl Piece for Event {
     fn bytes(&self) -> usize {
         let content = match self {
             Event::Started { model } => model.len(),
-            Event::Content(text) | Event::Reasoning(text) => text.len(),
+            Event::Content(text) | Event::Reasoning(text) | Event::StoppedBy(text) => text.len(),
+            Event::Signature { signature, .. } => signature.data.len(),
             Event::ToolCall(delta) => {
                 delta.arguments.len()
                     + delta.id.as_ref().map_or(0, String::len)

@@ -7,6 +7,7 @@
 use std::fmt;
 
 use crate::embed::Inputs;
+use crate::thought::{CacheMark, Origin, Signature, Thought};
 
 /// Who speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +52,7 @@ pub enum Part {
 }
 
 /// A tool call that the model made.
-#[derive(Clone, PartialEq)]
+#[derive(Clone, PartialEq, Default)]
 pub struct ToolCall {
     /// The id that the result refers to.
     pub id: String,
@@ -59,6 +60,8 @@ pub struct ToolCall {
     pub name: String,
     /// The arguments as JSON text, exactly as the model wrote them.
     pub arguments: String,
+    /// What the model's maker wants back with the call (Gemini's thought signature).
+    pub signature: Option<Signature>,
 }
 
 /// One turn.
@@ -70,12 +73,18 @@ pub struct Message {
     pub content: Vec<Part>,
     /// The participant's name, where the client gave one.
     pub name: Option<String>,
-    /// The model's reasoning, given back by the client.
+    /// The model's reasoning as plain text, given back by the client.
     pub reasoning: Option<String>,
+    /// The model's reasoning in a form that proves where it comes from.
+    pub thoughts: Vec<Thought>,
+    /// Where a prefix ends that the provider should keep.
+    pub cache_marks: Vec<CacheMark>,
     /// Calls that an assistant turn made.
     pub tool_calls: Vec<ToolCall>,
     /// For a tool turn: the call that it answers.
     pub tool_call_id: Option<String>,
+    /// For a tool turn: the tool says that it failed.
+    pub tool_failed: bool,
 }
 
 impl Message {
@@ -86,8 +95,11 @@ impl Message {
             content: vec![Part::Text(text.into())],
             name: None,
             reasoning: None,
+            thoughts: Vec::new(),
+            cache_marks: Vec::new(),
             tool_calls: Vec::new(),
             tool_call_id: None,
+            tool_failed: false,
         }
     }
 
@@ -205,6 +217,8 @@ pub struct Params {
     pub reasoning_effort: Option<String>,
     /// Qwen-style switch of the template.
     pub enable_thinking: Option<bool>,
+    /// The most tokens to think with, where the client said it in tokens.
+    pub thinking_tokens: Option<u32>,
 }
 
 /// A whole request: content and how to answer it.
@@ -214,6 +228,8 @@ pub struct Chat {
     pub prompt: Prompt,
     /// Functions that may be called.
     pub tools: Vec<Tool>,
+    /// Where a prefix of the tools ends that the provider should keep.
+    pub tool_cache_marks: Vec<CacheMark>,
     /// Which must be.
     pub tool_choice: ToolChoice,
     /// The form of the answer.
@@ -223,6 +239,8 @@ pub struct Chat {
     /// Fields that nearfar does not know, as a JSON object in text; passed on
     /// between like dialects, dropped otherwise. Empty when there are none.
     pub passthrough: String,
+    /// The dialect of `passthrough`.
+    pub passthrough_of: Origin,
 }
 
 impl Chat {
@@ -231,10 +249,12 @@ impl Chat {
         Self {
             prompt: Prompt::Turns(messages),
             tools: Vec::new(),
+            tool_cache_marks: Vec::new(),
             tool_choice: ToolChoice::Auto,
             response_format: ResponseFormat::Text,
             params: Params::default(),
             passthrough: String::new(),
+            passthrough_of: Origin::Openai,
         }
     }
 
@@ -274,6 +294,15 @@ impl Chat {
         prompt + tools
     }
 
+    /// The unknown fields, for a target of this dialect; empty for others.
+    pub fn passthrough_for(&self, origin: Origin) -> &str {
+        if self.passthrough_of == origin {
+            &self.passthrough
+        } else {
+            ""
+        }
+    }
+
     /// Whether any turn shows a picture.
     pub fn has_images(&self) -> bool {
         match &self.prompt {
@@ -299,7 +328,8 @@ fn message_bytes(message: &Message) -> usize {
         .iter()
         .map(|call| call.name.len() + call.arguments.len())
         .sum();
-    parts + calls + message.reasoning.as_ref().map_or(0, String::len)
+    let thoughts: usize = message.thoughts.iter().map(|t| t.text.len()).sum();
+    parts + calls + thoughts + message.reasoning.as_ref().map_or(0, String::len)
 }
 
 // Debug of everything that carries content shows lengths only. A derive would
@@ -405,6 +435,7 @@ mod tests {
                     id: "secret-id".into(),
                     name: "secret-name".into(),
                     arguments: "secret-arguments".into(),
+                    signature: Some(Signature::new(Origin::Gemini, "secret-signature")),
                 }],
                 reasoning: Some("secret-reasoning".into()),
                 name: Some("secret-speaker".into()),
@@ -413,7 +444,11 @@ mod tests {
                     url: "secret-url".into(),
                     detail: None,
                 }],
-                role: Role::Assistant,
+                thoughts: vec![Thought {
+                    text: "secret-thought".into(),
+                    ..Thought::default()
+                }],
+                ..Message::text(Role::Assistant, "")
             },
         ]);
         chat.tools.push(Tool {

@@ -9,6 +9,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::thought::Signature;
+
 /// One step of an answer.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub enum Event {
@@ -23,6 +25,16 @@ pub enum Event {
     Reasoning(String),
     /// A tool call, or more of its arguments.
     ToolCall(ToolCallDelta),
+    /// What the target wants to see again in the conversation's next request.
+    Signature {
+        /// What it belongs to.
+        of: Signed,
+        /// The opaque text.
+        signature: Signature,
+    },
+    /// The answer ended before this one of the request's stop strings. Follows
+    /// the last content, where the target tells it.
+    StoppedBy(String),
     /// Log-probabilities of the tokens behind the next content.
     Logprobs(Vec<TokenLogprob>),
     /// More of the vectors that were asked for, in the order of the inputs.
@@ -47,6 +59,7 @@ impl Event {
             Event::Content(_)
                 | Event::Reasoning(_)
                 | Event::ToolCall(_)
+                | Event::Signature { .. }
                 | Event::Logprobs(_)
                 | Event::Vectors(_)
         )
@@ -70,6 +83,21 @@ pub struct ToolCallDelta {
     pub name: Option<String>,
     /// More of the arguments' JSON text.
     pub arguments: String,
+}
+
+/// What a signature belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Signed {
+    /// The reasoning since the last signature: with this it is one whole
+    /// thought, which may have no readable text.
+    Thought {
+        /// The item's id, where the dialect has one.
+        id: Option<String>,
+    },
+    /// Reasoning that is withheld: the signature is all there is of it.
+    Redacted,
+    /// The tool call of this index.
+    Call(u32),
 }
 
 /// A token with its log-probability under the model's own distribution.
@@ -105,6 +133,8 @@ pub struct Usage {
     pub prompt: Option<u64>,
     /// The part of `prompt` that came from a cache.
     pub cached_prompt: Option<u64>,
+    /// The part of `prompt` that was written to a cache, where that has a price.
+    pub cache_written: Option<u64>,
     /// Tokens written, reasoning included.
     pub completion: Option<u64>,
     /// The part of `completion` that was reasoning.
@@ -237,6 +267,8 @@ impl fmt::Debug for Event {
             Event::Content(text) => write!(f, "Content({} bytes)", text.len()),
             Event::Reasoning(text) => write!(f, "Reasoning({} bytes)", text.len()),
             Event::ToolCall(delta) => fmt::Debug::fmt(delta, f),
+            Event::Signature { of, signature } => write!(f, "Signature({of:?}, {signature:?})"),
+            Event::StoppedBy(text) => write!(f, "StoppedBy({} bytes)", text.len()),
             Event::Logprobs(tokens) => write!(f, "Logprobs({} tokens)", tokens.len()),
             // A vector tells much of its text.
             Event::Vectors(vectors) => write!(f, "Vectors({})", vectors.len()),

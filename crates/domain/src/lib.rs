@@ -21,3 +21,4 @@ pub mod privacy;
 pub mod route;
 pub mod snapshot;
 pub mod target;
+pub mod thought;

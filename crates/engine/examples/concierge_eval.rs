@@ -153,6 +153,7 @@ fn message(value: &Value) -> Message {
             id: text(&call["id"]),
             name: text(&call["function"]["name"]),
             arguments: call["function"]["arguments"].to_string(),
+            signature: None,
         });
     }
     message

@@ -8,6 +8,8 @@
 //! sentinel inside such text keeps it from being read as that token; the
 //! sentinel is taken out again before text becomes tokens ([`Rendered`]).
 
+use std::borrow::Cow;
+
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Serde};
 use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, context};
@@ -327,7 +329,10 @@ fn message(turn: &Message, control_texts: &[String]) -> Value {
         }
     };
     set("name", &turn.name);
-    set("reasoning_content", &turn.reasoning);
+    set(
+        "reasoning_content",
+        &turn.reasoning_text().map(Cow::into_owned),
+    );
     set("tool_call_id", &turn.tool_call_id);
     if !turn.tool_calls.is_empty() {
         let calls = turn

@@ -38,7 +38,10 @@ impl dialect::Chunks for Chunks {
             self.chunk(out, role, Value::Null, None);
         }
         match event {
-            Event::Started { .. } | Event::Vectors(_) => {}
+            Event::Started { .. }
+            | Event::Signature { .. }
+            | Event::StoppedBy(_)
+            | Event::Vectors(_) => {}
             Event::Content(text) => self.content(out, &text),
             Event::Reasoning(text) => {
                 let delta = json!({"reasoning_content": text});

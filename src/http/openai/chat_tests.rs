@@ -28,6 +28,7 @@ fn usage() -> Usage {
     Usage {
         prompt: Some(12),
         cached_prompt: Some(8),
+        cache_written: None,
         completion: Some(3),
         reasoning: None,
     }

@@ -38,6 +38,7 @@ pub(super) fn params(fields: &mut Fields) -> Result<Params, Problem> {
         parallel_tool_calls: fields.boolean("parallel_tool_calls")?,
         reasoning_effort: fields.string("reasoning_effort")?,
         enable_thinking,
+        thinking_tokens: None,
     })
 }
 

@@ -296,6 +296,7 @@ fn message(path: &str, value: Value) -> Result<Message, Problem> {
         reasoning,
         tool_calls,
         tool_call_id,
+        ..Message::text(role, "")
     })
 }
 
@@ -353,6 +354,7 @@ fn tool_call(path: &str, value: Value) -> Result<ToolCall, Problem> {
         arguments: function
             .string("arguments")?
             .unwrap_or_else(|| "{}".to_owned()),
+        signature: None,
     })
 }
 

@@ -48,6 +48,8 @@ impl dialect::Chunks for Chunks {
             Event::Started { .. }
             | Event::Reasoning(_)
             | Event::ToolCall(_)
+            | Event::Signature { .. }
+            | Event::StoppedBy(_)
             | Event::Vectors(_) => {}
         }
     }

@@ -69,6 +69,7 @@ pub(super) fn finish() -> Act {
         usage: Usage {
             prompt: Some(1_000),
             cached_prompt: None,
+            cache_written: None,
             completion: Some(500),
             reasoning: None,
         },

@@ -9,16 +9,19 @@ use crate::chat::{
     Chat, Message, Params, Part, Prompt, ResponseFormat, Role, Tool, ToolCall, ToolChoice,
 };
 use crate::embed::{Input, Inputs, Purpose};
+use crate::thought::{CacheMark, Origin, Signature, Thought};
 
 /// Content on its way to another process of this daemon. See the module's docs.
 #[derive(Serialize, Deserialize)]
 pub struct WireChat {
     prompt: WirePrompt,
     tools: Vec<WireTool>,
+    tool_cache_marks: Vec<WireMark>,
     tool_choice: WireToolChoice,
     response_format: WireFormat,
     params: WireParams,
     passthrough: String,
+    passthrough_of: Origin,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -44,8 +47,23 @@ struct WireMessage {
     content: Vec<WirePart>,
     name: Option<String>,
     reasoning: Option<String>,
-    tool_calls: Vec<(String, String, String)>,
+    thoughts: Vec<WireThought>,
+    cache_marks: Vec<WireMark>,
+    tool_calls: Vec<(String, String, String, Option<Signature>)>,
     tool_call_id: Option<String>,
+    tool_failed: bool,
+}
+
+/// (items before it, whether it is long).
+type WireMark = (u32, bool);
+
+#[derive(Serialize, Deserialize)]
+struct WireThought {
+    text: String,
+    signature: Option<Signature>,
+    redacted: bool,
+    id: Option<String>,
+    after: u32,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -101,6 +119,7 @@ struct WireParams {
     parallel_tool_calls: Option<bool>,
     reasoning_effort: Option<String>,
     enable_thinking: Option<bool>,
+    thinking_tokens: Option<u32>,
 }
 
 const ROLES: [Role; 5] = [
@@ -133,6 +152,7 @@ impl WireChat {
                     strict: t.strict,
                 })
                 .collect(),
+            tool_cache_marks: chat.tool_cache_marks.into_iter().map(wire_mark).collect(),
             tool_choice: match chat.tool_choice {
                 ToolChoice::Auto => WireToolChoice::Auto,
                 ToolChoice::None => WireToolChoice::None,
@@ -157,6 +177,7 @@ impl WireChat {
             },
             params: wire_params(chat.params),
             passthrough: chat.passthrough,
+            passthrough_of: chat.passthrough_of,
         }
     }
 
@@ -191,6 +212,7 @@ impl WireChat {
                     strict: t.strict,
                 })
                 .collect(),
+            tool_cache_marks: self.tool_cache_marks.into_iter().map(mark).collect(),
             tool_choice: match self.tool_choice {
                 WireToolChoice::Auto => ToolChoice::Auto,
                 WireToolChoice::None => ToolChoice::None,
@@ -215,6 +237,7 @@ impl WireChat {
             },
             params: params(self.params),
             passthrough: self.passthrough,
+            passthrough_of: self.passthrough_of,
         }
     }
 }
@@ -251,12 +274,15 @@ fn wire_message(message: Message) -> WireMessage {
             .collect(),
         name: message.name,
         reasoning: message.reasoning,
+        thoughts: message.thoughts.into_iter().map(wire_thought).collect(),
+        cache_marks: message.cache_marks.into_iter().map(wire_mark).collect(),
         tool_calls: message
             .tool_calls
             .into_iter()
-            .map(|c| (c.id, c.name, c.arguments))
+            .map(|c| (c.id, c.name, c.arguments, c.signature))
             .collect(),
         tool_call_id: message.tool_call_id,
+        tool_failed: message.tool_failed,
     }
 }
 
@@ -276,16 +302,20 @@ fn message(wire: WireMessage) -> Message {
             .collect(),
         name: wire.name,
         reasoning: wire.reasoning,
+        thoughts: wire.thoughts.into_iter().map(thought).collect(),
+        cache_marks: wire.cache_marks.into_iter().map(mark).collect(),
         tool_calls: wire
             .tool_calls
             .into_iter()
-            .map(|(id, name, arguments)| ToolCall {
+            .map(|(id, name, arguments, signature)| ToolCall {
                 id,
                 name,
                 arguments,
+                signature,
             })
             .collect(),
         tool_call_id: wire.tool_call_id,
+        tool_failed: wire.tool_failed,
     }
 }
 
@@ -296,11 +326,27 @@ macro_rules! same_fields {
     };
 }
 
+fn wire_thought(t: Thought) -> WireThought {
+    same_fields!(t => WireThought { text, signature, redacted, id, after })
+}
+
+fn thought(t: WireThought) -> Thought {
+    same_fields!(t => Thought { text, signature, redacted, id, after })
+}
+
+fn wire_mark(mark: CacheMark) -> WireMark {
+    (mark.after, mark.long)
+}
+
+fn mark((after, long): WireMark) -> CacheMark {
+    CacheMark { after, long }
+}
+
 fn wire_params(p: Params) -> WireParams {
     same_fields!(p => WireParams {
         temperature, top_p, top_k, min_p, repetition_penalty, presence_penalty,
         frequency_penalty, seed, logit_bias, logprobs, max_tokens, stop,
-        parallel_tool_calls, reasoning_effort, enable_thinking,
+        parallel_tool_calls, reasoning_effort, enable_thinking, thinking_tokens,
     })
 }
 
@@ -308,7 +354,7 @@ fn params(p: WireParams) -> Params {
     same_fields!(p => Params {
         temperature, top_p, top_k, min_p, repetition_penalty, presence_penalty,
         frequency_penalty, seed, logit_bias, logprobs, max_tokens, stop,
-        parallel_tool_calls, reasoning_effort, enable_thinking,
+        parallel_tool_calls, reasoning_effort, enable_thinking, thinking_tokens,
     })
 }
 
@@ -334,12 +380,25 @@ mod tests {
                     ],
                     name: Some("name".into()),
                     reasoning: Some("why".into()),
+                    thoughts: vec![Thought {
+                        text: "because".into(),
+                        signature: Some(Signature::new(Origin::Anthropic, "Eq")),
+                        redacted: true,
+                        id: Some("rs_1".into()),
+                        after: 2,
+                    }],
+                    cache_marks: vec![CacheMark {
+                        after: 1,
+                        long: true,
+                    }],
                     tool_calls: vec![ToolCall {
                         id: "1".into(),
                         name: "f".into(),
                         arguments: "{}".into(),
+                        signature: Some(Signature::new(Origin::Gemini, "Cg")),
                     }],
                     tool_call_id: Some("1".into()),
+                    tool_failed: true,
                 })
                 .collect(),
         );
@@ -371,8 +430,14 @@ mod tests {
             parallel_tool_calls: Some(false),
             reasoning_effort: Some("low".into()),
             enable_thinking: Some(true),
+            thinking_tokens: Some(2_048),
         };
         chat.passthrough = r#"{"user":"u"}"#.into();
+        chat.passthrough_of = Origin::Anthropic;
+        chat.tool_cache_marks = vec![CacheMark {
+            after: 1,
+            long: false,
+        }];
         let bytes = encode(&WireChat::of(&chat)).unwrap();
         let back: WireChat = decode(&bytes[4..]).unwrap();
         assert!(back.into_chat() == chat);

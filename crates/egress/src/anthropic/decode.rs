@@ -140,6 +140,7 @@ impl WireUsage {
                     .saturating_add(self.cache_creation_input_tokens.unwrap_or(0))
             }),
             cached_prompt: cached,
+            cache_written: self.cache_creation_input_tokens,
             completion: self.output_tokens,
             reasoning: None,
         }

@@ -47,6 +47,7 @@ fn started() -> Event {
 const USAGE: Usage = Usage {
     prompt: Some(17),
     cached_prompt: Some(5),
+    cache_written: Some(2),
     completion: Some(30),
     reasoning: None,
 };

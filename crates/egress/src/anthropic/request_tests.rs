@@ -26,6 +26,7 @@ fn call(id: &str, arguments: &str) -> ToolCall {
         id: id.into(),
         name: "light".into(),
         arguments: arguments.into(),
+        signature: None,
     }
 }
 

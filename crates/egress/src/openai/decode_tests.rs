@@ -72,6 +72,7 @@ fn a_stream_with_usage() {
     let usage = Usage {
         prompt: Some(9),
         cached_prompt: Some(4),
+        cache_written: None,
         completion: Some(3),
         reasoning: Some(1),
     };

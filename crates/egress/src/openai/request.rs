@@ -1,11 +1,13 @@
 //! A [`Chat`] as an OpenAI request body.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use nearfar_domain::chat::{
     Chat, Message, Params, Part, Prompt, ResponseFormat, Role, Tool, ToolChoice,
 };
 use nearfar_domain::embed::{Input, Inputs, Purpose};
+use nearfar_domain::thought::Origin;
 use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -84,7 +86,7 @@ pub fn encode(
     let mut body = Object::default();
     body.set("model", model);
     if let Prompt::Inputs(inputs) = &chat.prompt {
-        return encode_inputs(body, inputs, &chat.passthrough, habits);
+        return encode_inputs(body, inputs, chat.passthrough_for(Origin::Openai), habits);
     }
     let path = match &chat.prompt {
         Prompt::Text(text) => {
@@ -115,7 +117,7 @@ pub fn encode(
     if stream && habits.stream_options {
         body.set("stream_options", &json!({ "include_usage": true }));
     }
-    body.merge(&chat.passthrough, KNOWN)
+    body.merge(chat.passthrough_for(Origin::Openai), KNOWN)
         .map_err(|_| Unsupported::new("body", "the unknown fields are not a JSON object"))?;
     Ok(Encoded {
         path,
@@ -316,12 +318,14 @@ fn message<'a>(message: &'a Message, habits: Habits) -> WireMessage<'a> {
         [Part::Text(text)] => Content::Text(text),
         parts => Content::Parts(parts.iter().map(part).collect()),
     };
-    let reasoning = message.reasoning.as_deref();
+    let reasoning = message.reasoning_text();
     WireMessage {
         role: role.as_str(),
         content,
         name: message.name.as_deref(),
-        reasoning_content: reasoning.filter(|_| habits.reasoning == Some("reasoning_content")),
+        reasoning_content: reasoning
+            .clone()
+            .filter(|_| habits.reasoning == Some("reasoning_content")),
         reasoning: reasoning.filter(|_| habits.reasoning == Some("reasoning")),
         tool_calls: message
             .tool_calls
@@ -358,9 +362,9 @@ struct WireMessage<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    reasoning_content: Option<&'a str>,
+    reasoning_content: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    reasoning: Option<&'a str>,
+    reasoning: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tool_calls: Vec<WireCall<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -30,6 +30,7 @@ fn rich() -> Chat {
                 id: "c1".into(),
                 name: "light".into(),
                 arguments: "{\"on\":true}".into(),
+                signature: None,
             }],
             ..Message::text(Role::Assistant, "")
         },

@@ -174,6 +174,7 @@ impl From<WireUsage> for Usage {
                 .prompt_tokens_details
                 .and_then(|details| details.cached_tokens)
                 .or(wire.prompt_cache_hit_tokens),
+            cache_written: None,
             completion: wire.completion_tokens,
             reasoning: wire
                 .completion_tokens_details

@@ -45,7 +45,7 @@ fn answer(ready: &Arc<ReadyModel>, chat: &Chat, partial: &str) -> Result<Told, F
             },
             Event::Logprobs(tokens) => told.logprobs.extend(tokens),
             Event::Finished { reason, usage } => (told.reason, told.usage) = (reason, usage),
-            Event::Started { .. } | Event::Failed(_) | Event::Vectors(_) => {
+            _ => {
                 panic!("not a generation's event")
             }
         }
@@ -97,6 +97,7 @@ fn the_whole_text_comes_out_and_is_counted() {
         Usage {
             prompt: Some(prompt as u64),
             cached_prompt: Some(0),
+            cache_written: None,
             completion: Some(3),
             reasoning: Some(0)
         }
