@@ -5,9 +5,11 @@
 pub enum Isa {
     /// Portable code; runs everywhere.
     Scalar,
-    /// x86-64 with AVX2, FMA and F16C. Integer dot products (AVX-VNNI, or VNNI
-    /// at 256 bits) are used where the processor has them.
+    /// x86-64 with AVX2, FMA and F16C.
     Avx2,
+    /// As [`Isa::Avx2`], with integer dot products: AVX-VNNI, or VNNI of
+    /// AVX-512 at 256 bits.
+    Avx2Vnni,
     /// x86-64 with AVX-512 F, BW, VL, VNNI and BF16.
     Avx512,
     /// AArch64 with the dot product instructions.
@@ -17,7 +19,7 @@ pub enum Isa {
 impl Isa {
     /// The fastest that this processor has.
     pub fn best() -> Self {
-        let order = [Self::Avx512, Self::Avx2, Self::Neon];
+        let order = [Self::Avx512, Self::Avx2Vnni, Self::Avx2, Self::Neon];
         order
             .into_iter()
             .find(|isa| isa.is_available())
@@ -26,10 +28,14 @@ impl Isa {
 
     /// All that this processor has, the portable one first.
     pub fn available() -> Vec<Self> {
-        [Self::Scalar, Self::Avx2, Self::Avx512, Self::Neon]
-            .into_iter()
-            .filter(|isa| isa.is_available())
-            .collect()
+        let all = [
+            Self::Scalar,
+            Self::Avx2,
+            Self::Avx2Vnni,
+            Self::Avx512,
+            Self::Neon,
+        ];
+        all.into_iter().filter(|isa| isa.is_available()).collect()
     }
 
     /// Whether this processor has it.
@@ -41,6 +47,13 @@ impl Isa {
                 is_x86_feature_detected!("avx2")
                     && is_x86_feature_detected!("fma")
                     && is_x86_feature_detected!("f16c")
+            }
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2Vnni => {
+                Self::Avx2.is_available()
+                    && (is_x86_feature_detected!("avxvnni")
+                        || is_x86_feature_detected!("avx512vnni")
+                            && is_x86_feature_detected!("avx512vl"))
             }
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => {
@@ -84,7 +97,7 @@ impl Isa {
             Self::Avx512 => unsafe { for_avx512(work) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: `usable` has checked the features.
-            Self::Avx2 => unsafe { for_avx2(work) },
+            Self::Avx2 | Self::Avx2Vnni => unsafe { for_avx2(work) },
             // NEON is part of AArch64: plain code already uses it.
             _ => work(),
         }

@@ -34,7 +34,10 @@ thread_local! {
 struct Job {
     work: *const (dyn Fn(usize) + Sync),
     items: usize,
+    /// The most items that a thread takes at once.
     chunk: usize,
+    /// A thread takes at most this part of what is left.
+    shares: usize,
 }
 
 struct Shared {
@@ -101,7 +104,8 @@ impl Team {
     }
 
     /// Calls `work` once for each of `0..items`, on all threads, and returns
-    /// when all calls have returned. Threads take `chunk` items at a time.
+    /// when all calls have returned. Threads take `chunk` items at a time,
+    /// fewer towards the end.
     /// Called from within a job, it runs on the calling thread alone.
     ///
     /// # Panics
@@ -122,7 +126,12 @@ impl Team {
                 *const (dyn Fn(usize) + Sync + 'static),
             >(work)
         };
-        let job = Job { work, items, chunk };
+        let job = Job {
+            work,
+            items,
+            chunk,
+            shares: 2 * self.threads(),
+        };
         // SAFETY: `turn` is held and the last job is closed: nobody reads this.
         unsafe { *shared.job.get() = Some(job) };
         shared.next.store(0, Ordering::Relaxed);
@@ -165,11 +174,16 @@ impl Shared {
             // so `share` has not returned and the closure lives.
             let work = unsafe { &*job.work };
             loop {
-                let start = self.next.fetch_add(job.chunk, Ordering::Relaxed);
+                // Smaller chunks towards the end, so that the threads end
+                // together (guided self-scheduling, Polychronopoulos and Kuck
+                // 1987). The estimate may be stale; the addition decides.
+                let left = job.items.saturating_sub(self.next.load(Ordering::Relaxed));
+                let chunk = job.chunk.min(left / job.shares).max(1);
+                let start = self.next.fetch_add(chunk, Ordering::Relaxed);
                 if start >= job.items {
                     break;
                 }
-                (start..(start + job.chunk).min(job.items)).for_each(work);
+                (start..(start + chunk).min(job.items)).for_each(work);
             }
         }));
         WORKING.set(false);

@@ -213,7 +213,7 @@ impl<'a> Work<'a> {
             },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
-            Isa::Avx2 if avx2::fits(head_dim) => unsafe {
+            Isa::Avx2 | Isa::Avx2Vnni if avx2::fits(head_dim) => unsafe {
                 avx2::scores(scratch, span, queries, head_dim);
             },
             #[cfg(target_arch = "aarch64")]
@@ -245,7 +245,7 @@ impl<'a> Work<'a> {
             },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
-            Isa::Avx2 if avx2::fits(head_dim) => unsafe {
+            Isa::Avx2 | Isa::Avx2Vnni if avx2::fits(head_dim) => unsafe {
                 avx2::accumulate(scratch, span, queries, head_dim);
             },
             #[cfg(target_arch = "aarch64")]

@@ -15,10 +15,12 @@ const AVX_VNNI: u8 = 1;
 /// `vpdpbusd` of AVX-512 VNNI, at 256 bits.
 const VL_VNNI: u8 = 2;
 
-/// 16 outputs of `sums.len()` rows (at most 4), from row `first` on.
+/// 16 outputs of `sums.len()` rows (at most 4), from row `first` on, without
+/// dot products.
 ///
 /// # Safety
 /// The processor has AVX2, FMA and F16C.
+#[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn tile_row(
     kind: Kind,
     tiles: &[u8],
@@ -27,25 +29,15 @@ pub(super) unsafe fn tile_row(
     sums: &mut [[f32; ROWS]],
 ) {
     let pass = Pass::new(kind, tiles, rows, first, sums.len());
-    // SAFETY: the features are the caller's promise or detected; `pass` has
-    // been checked.
-    unsafe {
-        if is_x86_feature_detected!("avx512vnni") && is_x86_feature_detected!("avx512vl") {
-            with_vl_vnni(kind, pass, sums);
-        } else if is_x86_feature_detected!("avxvnni") {
-            with_avx_vnni(kind, pass, sums);
-        } else {
-            plain(kind, pass, sums);
-        }
-    }
+    // SAFETY: the features are the caller's promise; `pass` has been checked.
+    unsafe { run::<PLAIN>(kind, pass, sums) };
 }
 
-/// The kernels without dot products; for tests on processors that have them.
+/// As [`tile_row`], with dot products.
 ///
 /// # Safety
-/// As [`tile_row`].
-#[cfg(test)]
-pub(in crate::kernels) unsafe fn tile_row_plain(
+/// The processor has AVX2, FMA, F16C, and AVX-VNNI or AVX-512 VL and VNNI.
+pub(super) unsafe fn tile_row_vnni(
     kind: Kind,
     tiles: &[u8],
     rows: &Rows<'_>,
@@ -53,8 +45,14 @@ pub(in crate::kernels) unsafe fn tile_row_plain(
     sums: &mut [[f32; ROWS]],
 ) {
     let pass = Pass::new(kind, tiles, rows, first, sums.len());
-    // SAFETY: the caller's promise; `pass` has been checked.
-    unsafe { plain(kind, pass, sums) };
+    // SAFETY: the features are the caller's promise; `pass` has been checked.
+    unsafe {
+        if is_x86_feature_detected!("avx512vnni") && is_x86_feature_detected!("avx512vl") {
+            with_vl_vnni(kind, pass, sums);
+        } else {
+            with_avx_vnni(kind, pass, sums);
+        }
+    }
 }
 
 #[target_feature(enable = "avx2,fma,f16c,avx512vnni,avx512vl")]
@@ -67,12 +65,6 @@ unsafe fn with_vl_vnni(kind: Kind, pass: Pass, sums: &mut [[f32; ROWS]]) {
 unsafe fn with_avx_vnni(kind: Kind, pass: Pass, sums: &mut [[f32; ROWS]]) {
     // SAFETY: the caller's promise.
     unsafe { run::<AVX_VNNI>(kind, pass, sums) };
-}
-
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn plain(kind: Kind, pass: Pass, sums: &mut [[f32; ROWS]]) {
-    // SAFETY: the caller's promise.
-    unsafe { run::<PLAIN>(kind, pass, sums) };
 }
 
 /// # Safety

@@ -5,7 +5,7 @@
 //! or a few rows' activations.
 
 #[cfg(target_arch = "x86_64")]
-pub(super) mod avx2;
+mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 #[cfg(target_arch = "aarch64")]
@@ -177,7 +177,7 @@ struct Plan {
 impl Plan {
     fn new(team: &Team, isa: Isa, rows: &Rows<'_>, tiles: usize) -> Self {
         let most = match isa {
-            Isa::Avx2 => 4,
+            Isa::Avx2 | Isa::Avx2Vnni => 4,
             Isa::Avx512 | Isa::Neon | Isa::Scalar => PASS,
         };
         // Passes of about one size.
@@ -228,6 +228,9 @@ fn kernel(
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
         Isa::Avx2 => unsafe { avx2::tile_row(kind, tiles, rows, first, sums) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Isa::Avx2Vnni => unsafe { avx2::tile_row_vnni(kind, tiles, rows, first, sums) },
         #[cfg(target_arch = "aarch64")]
         // SAFETY: `isa` is usable on this processor.
         Isa::Neon => unsafe { neon::tile_row(kind, tiles, rows, first, sums) },
