@@ -5,7 +5,8 @@
 For each synthetic model (models.py) and cell (prefill of 32, 512 and 2,048
 tokens; decode of 32 tokens after 0, 2,048 and 4,096) both engines run in turns;
 medians count. llama.cpp runs each cell with the flags that were best for it in
-a trial: flash attention on or off, keys and values in f16 or q8_0. The limit of
+a trial (of prefill 512, and of decode at the cell's depth up to 2,048): flash
+attention on or off, keys and values in f16 or q8_0. The limit of
 decode is the measured read bandwidth over the file's bytes that a token reads.
 Exits with 1 when a cell is below 1.0, the geometric mean is below 1.6, or
 decode at depth 0 is below three quarters of the limit.
@@ -120,6 +121,11 @@ def rest():
     time.sleep(0.1)
 
 
+def trial_of(cell):
+    """The cell whose trial decides for this one."""
+    return ("prefill", 512) if cell[0] == "prefill" else ("decode", min(cell[1], 2048))
+
+
 def in_turn(cells):
     return [cell for cell in cells if cell[0] == "prefill"] + [cell for cell in reversed(cells) if cell[0] == "decode"]
 
@@ -133,10 +139,10 @@ def measure(args, path, cells):
         theirs.run("prefill", 32, 1)
         # From small prompts to large ones, then from deep to shallow: what is
         # filled once serves the next.
-        for cell in in_turn(cells):
+        for cell in in_turn(sorted({trial_of(cell) for cell in cells})):
             trials.setdefault(cell, {})[flags] = min(theirs.run(*cell, 2) for _ in range(2 if cell[0] == "decode" else 1))
         theirs.end()
-    best = {cell: min(times, key=times.get) for cell, times in trials.items()}
+    best = {cell: min(trials[trial_of(cell)], key=trials[trial_of(cell)].get) for cell in cells}
     ours.run("prefill", 32, 1)
     result = {}
     for flags in sorted(set(best.values())):
