@@ -15,6 +15,7 @@ pub mod embed;
 pub mod events;
 pub mod explain;
 pub mod frames;
+pub mod guard;
 pub mod ids;
 pub mod price;
 pub mod privacy;
