@@ -42,7 +42,7 @@ fn network(digits: &[u8]) -> bool {
         4 => matches!(length, 13 | 16 | 19),
         3 => match two {
             34 | 37 => length == 15,
-            30 => (300..=305).contains(&three) && length >= 14 || three == 309 && length >= 14,
+            30 => (three == 309 || (300..=305).contains(&three)) && length >= 14,
             36 | 38 | 39 => length >= 14,
             35 => (3528..=3589).contains(&four) && length >= 16,
             _ => false,
