@@ -40,6 +40,7 @@ impl Books {
             local: false,
             price: None,
             pieces: 0,
+            cost_before: Some(0),
         }
     }
 }
@@ -55,6 +56,9 @@ pub struct Account {
     price: Option<Price>,
     /// Pieces of the answer seen so far.
     pieces: u64,
+    /// What the legs cost that broke off after they were seen; `None` where
+    /// nobody knows.
+    cost_before: Option<u64>,
 }
 
 impl Account {
@@ -75,6 +79,11 @@ impl Account {
 
     /// One more leg is tried.
     pub fn attempt(&mut self, target: &TargetId, zone: Zone, price: Option<Price>) {
+        // What the leg before wrote until it failed costs, and it did not say
+        // how much.
+        if self.pieces > 0 && self.price != Some(Price::FREE) {
+            self.cost_before = None;
+        }
         self.local = target.is_local();
         self.price = price;
         self.pieces = 0;
@@ -105,13 +114,21 @@ impl Account {
 
     /// The answer is whole.
     pub fn finished(&mut self, usage: &Usage) {
-        let price = self.price;
+        self.finished_in_parts(usage, usage);
+    }
+
+    /// The answer is whole. `last` is what its last leg took, `usage` what the
+    /// answer took as its client sees it.
+    pub fn finished_in_parts(&mut self, last: &Usage, usage: &Usage) {
+        let cost = cost(self.price, last)
+            .zip(self.cost_before)
+            .map(|(cost, before)| cost.saturating_add(before));
         if let Some(row) = &mut self.row {
             row.prompt_tokens = usage.prompt;
             row.cached_prompt_tokens = usage.cached_prompt;
             row.completion_tokens = usage.completion;
             row.reasoning_tokens = usage.reasoning;
-            row.cost_micro = cost(price, usage);
+            row.cost_micro = cost;
         }
         self.settle("ok", "");
     }

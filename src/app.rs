@@ -119,6 +119,7 @@ fn wire(setup: Setup, config: Config, ledger: Arc<Ledger>, catalog: Arc<Catalog>
             health,
             metrics: Arc::clone(&metrics),
             limits: config.limits,
+            retries: config.retries,
         },
         lengths,
         privacy: config.privacy.clone(),

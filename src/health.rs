@@ -1,11 +1,12 @@
 //! What is known of each target from how it has done: whether it can be used
-//! ([`breaker`]), how fast it is ([`speed`]), and how long answers are
-//! ([`lengths`]).
+//! ([`breaker`]), how often it may be tried again ([`budget`]), how fast it is
+//! ([`speed`]), and how long answers are ([`lengths`]).
 //!
 //! Numbers only; no content, no I/O. Time comes in as an argument, so that a
 //! pause can be tested without waiting for it.
 
 mod breaker;
+mod budget;
 mod lengths;
 mod speed;
 
@@ -19,6 +20,7 @@ use nearfar_domain::ids::TargetId;
 use nearfar_domain::snapshot::Latency;
 
 pub use breaker::Breaker;
+pub use budget::Budget;
 pub use lengths::Lengths;
 pub use speed::{Prior, Speed, load_ms};
 
@@ -42,6 +44,9 @@ pub struct Health {
 struct Record {
     breaker: Breaker,
     speed: Option<Speed>,
+    budget: Budget,
+    /// It refused to go on with a partial answer.
+    refuses_prefill: bool,
     uses: u64,
 }
 
@@ -66,13 +71,34 @@ impl Health {
     /// An attempt at the target begins. While a breaker is half open it is the
     /// probe. The attempt says how it went through what is returned.
     pub fn begin(self: &Arc<Self>, target: &TargetId, prior: Prior, now: Instant) -> Trial {
-        self.record(target, |record| record.breaker.begin(now));
+        self.record(target, |record| {
+            record.breaker.begin(now);
+            record.budget.earn();
+        });
         Trial {
             health: Arc::clone(self),
             target: target.clone(),
             prior,
             settled: false,
         }
+    }
+
+    /// Takes one retry from the target's budget, if there is one.
+    pub fn spend_retry(&self, target: &TargetId, now: Instant) -> bool {
+        self.record(target, |record| record.budget.spend(now))
+    }
+
+    /// The target refused to go on with a partial answer: it is not asked again.
+    pub fn refused_prefill(&self, target: &TargetId) {
+        self.record(target, |record| record.refuses_prefill = true);
+    }
+
+    /// Whether the target was seen to refuse partial answers.
+    pub fn refuses_prefill(&self, target: &TargetId) -> bool {
+        let records = locked(&self.records);
+        records
+            .get(target)
+            .is_some_and(|record| record.refuses_prefill)
     }
 
     /// The engine's own account of where a job's time went.

@@ -71,7 +71,7 @@ impl Road {
             RoadError::from(turned)
         })?;
 
-        let (deadline_ms, ttft_ms) = (asked.deadline_ms, asked.ttft_ms);
+        let (deadline_ms, ttft_ms, stream) = (asked.deadline_ms, asked.ttft_ms, asked.stream);
         let terms = terms(&asked);
         let considered = self.consider(asked, id);
         let Considered {
@@ -98,6 +98,7 @@ impl Road {
             snapshot,
             models,
             prompt_tokens: facts.prompt_tokens,
+            stream,
             arrived,
             deadline_ms,
             ttft_ms,

@@ -8,7 +8,7 @@ use nearfar::supervisor::Role;
 use serde_json::{Value, json};
 
 use super::support::daemon::{Daemon, DaemonOptions};
-use super::support::double::Double;
+use super::support::double::{Answer, Double, Fault};
 use super::support::wire;
 
 const CHAT: &str = "/v1/chat/completions";
@@ -50,7 +50,7 @@ fn engine_is_idle(daemon: &Daemon) -> Option<()> {
 }
 
 #[test]
-fn an_engine_killed_in_mid_answer_ends_it_clearly_and_the_next_one_works() {
+fn an_engine_killed_in_mid_answer_goes_on_with_it() {
     let daemon = Daemon::start(DaemonOptions::default());
     daemon.wait_ready();
     let mut stream = wire::open(
@@ -77,16 +77,111 @@ fn an_engine_killed_in_mid_answer_ends_it_clearly_and_the_next_one_works() {
         }
         seen.push_str(&String::from_utf8_lossy(&more));
     }
-    assert!(seen.contains("\"error\""), "no error in the stream: {seen}");
-    assert!(!seen.contains("[DONE]"), "a cut answer looks whole");
-    assert!(!seen.contains("\"finish_reason\":\"stop\""), "a fake stop");
+    assert!(!seen.contains("\"error\""), "{seen}");
+    assert_eq!(seen.matches("\"finish_reason\":\"").count(), 1, "{seen}");
+    assert!(
+        seen.contains("\"continued_on\":[\"local/concierge\"]"),
+        "{seen}"
+    );
+    assert!(seen.contains("[DONE]"), "{seen}");
 
     assert_eq!(daemon.get("/healthz").0, 200);
     let (status, body) = daemon.post(CHAT, &short("local/concierge"));
     assert_eq!(status, 200, "{body}");
-    daemon.until("the rows", || {
-        (rows(&daemon, "failed") == 1 && rows(&daemon, "ok") == 1).then_some(())
+    daemon.until("the rows", || (rows(&daemon, "ok") == 2).then_some(()));
+}
+
+#[test]
+fn an_engine_that_does_not_come_back_ends_the_answer_with_an_error() {
+    let daemon = Daemon::start(DaemonOptions::default());
+    daemon.wait_ready();
+    let mut stream = wire::open(
+        daemon.address(),
+        "POST",
+        CHAT,
+        &[],
+        &endless("local/concierge", true),
+    )
+    .unwrap();
+    let mut seen = String::new();
+    let mut killed = 0;
+    loop {
+        // Once for the leg, once for the leg that goes on.
+        let pieces = seen.matches("\"content\":\"").count();
+        if killed < 2 && pieces > 3 + 8 * killed {
+            daemon.kill(Role::Engine);
+            killed += 1;
+        }
+        let more = stream.more();
+        if more.is_empty() {
+            break;
+        }
+        seen.push_str(&String::from_utf8_lossy(&more));
+    }
+    assert_eq!(killed, 2);
+    assert!(seen.contains("\"error\""), "no error in the stream: {seen}");
+    assert!(!seen.contains("[DONE]"), "a cut answer looks whole");
+    assert!(!seen.contains("\"finish_reason\":\""), "a fake ending");
+    daemon.until("the row", || (rows(&daemon, "failed") == 1).then_some(()));
+}
+
+#[test]
+fn a_client_that_leaves_is_told_to_the_provider() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let double = runtime.block_on(Double::start());
+    let daemon = Daemon::start(
+        DaemonOptions::default()
+            .env("OPENAI_API_KEY", "sk-here")
+            .env("OPENAI_BASE_URL", &double.openai_base()),
+    );
+    daemon.until("providers", || {
+        let (_, body) = daemon.try_get("/v1/models")?;
+        body.contains("openai/").then_some(())
     });
+    // While the provider reads, while it writes, and where the client waits
+    // for the whole.
+    let cases = [
+        (Fault::StallBeforeBody, true),
+        (Fault::Stall { after: 3 }, true),
+        (Fault::StallBeforeBody, false),
+        (Fault::Stall { after: 3 }, false),
+    ];
+    for (round, (fault, stream)) in cases.into_iter().enumerate() {
+        double.push(Answer::text("one two three four five").but(fault.clone()));
+        let body = json!({
+            "model": "openai/gpt-4.1-mini",
+            "stream": stream,
+            "messages": [{"role": "user", "content": "hello"}],
+        })
+        .to_string();
+        let mut connection = TcpStream::connect(daemon.address()).unwrap();
+        write!(
+            connection,
+            "POST {CHAT} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
+             content-length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .unwrap();
+        daemon.until("the provider at work", || {
+            let requests = double.requests();
+            let seen = requests.get(round)?;
+            // Past the head, and in an answer past its first words.
+            let wanted = if matches!(fault, Fault::Stall { .. }) {
+                600
+            } else {
+                100
+            };
+            (seen.sent > wanted).then_some(())
+        });
+        drop(connection);
+        daemon.until("the provider to notice", || {
+            double.requests()[round].closed_early.then_some(())
+        });
+        let wanted = round as u64 + 1;
+        daemon.until("the row", || {
+            (rows(&daemon, "cancelled") == wanted).then_some(())
+        });
+    }
 }
 
 #[test]

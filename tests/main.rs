@@ -4,6 +4,7 @@
 mod cli;
 mod egress_link;
 mod embeddings;
+mod fault_table;
 mod faults;
 mod model_memory;
 mod model_verbs;

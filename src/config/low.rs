@@ -47,6 +47,9 @@ pub(super) struct LowLimits {
     pub(super) first_byte: Option<Duration>,
     pub(super) idle: Option<Duration>,
     pub(super) total: Option<Duration>,
+    pub(super) retries: Option<u64>,
+    pub(super) retry_pause: Option<Duration>,
+    pub(super) around_refusals: Option<bool>,
 }
 
 /// `[providers.NAME]`.
@@ -79,6 +82,7 @@ pub(super) struct LowModel {
     pub(super) logprobs: Option<bool>,
     pub(super) raw_text: Option<bool>,
     pub(super) embeddings: Option<bool>,
+    pub(super) prefill: Option<bool>,
     pub(super) price: Option<Price>,
 }
 
@@ -118,6 +122,9 @@ impl Low {
                 first_byte: section.duration("first_byte", MS, HOUR, notes),
                 idle: section.duration("idle", MS, HOUR, notes),
                 total: section.duration("total", MS, DAY, notes),
+                retries: section.integer("retries", 0, 10, notes),
+                retry_pause: section.duration("retry_pause", MS, HOUR, notes),
+                around_refusals: section.flag("around_refusals", notes),
             };
             section.finish(notes);
         }
@@ -366,6 +373,7 @@ fn model(mut section: Section<'_, '_>, notes: &mut Notes<'_>) -> Option<LowModel
         logprobs: section.flag("logprobs", notes),
         raw_text: section.flag("raw_text", notes),
         embeddings: section.flag("embeddings", notes),
+        prefill: section.flag("prefill", notes),
         price: price(&mut section, notes),
     };
     if !said_name {

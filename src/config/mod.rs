@@ -59,6 +59,30 @@ pub struct Config {
     pub credentials_dir: Option<PathBuf>,
     /// How long each step of a provider's answer may take.
     pub limits: TimeLimits,
+    /// `[limits]`, of trying again.
+    pub retries: Retries,
+}
+
+/// How often and how long a request is tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retries {
+    /// Attempts beyond one at each leg.
+    pub most: u32,
+    /// The longest pause, also when a provider asks for a longer one.
+    pub longest_pause: Duration,
+    /// Whether a request that a provider's content filter refused is tried at
+    /// the next leg.
+    pub around_refusals: bool,
+}
+
+impl Default for Retries {
+    fn default() -> Self {
+        Self {
+            most: 2,
+            longest_pause: Duration::from_secs(10),
+            around_refusals: false,
+        }
+    }
 }
 
 /// The HTTP front.
@@ -224,6 +248,7 @@ fn read(text: &str, path: Option<&Path>, overrides: &Overrides, notes: &mut Note
             .as_ref()
             .map(|dir| file_path("credentials_dir", dir, base, notes)),
         limits: limits(&low.limits),
+        retries: retries(&low.limits),
     }
 }
 
@@ -358,6 +383,17 @@ fn file_path(
     match base {
         Some(base) if !Path::new(said).is_absolute() => base.join(said),
         _ => PathBuf::from(said),
+    }
+}
+
+fn retries(low: &LowLimits) -> Retries {
+    let default = Retries::default();
+    Retries {
+        most: low
+            .retries
+            .map_or(default.most, |most| u32::try_from(most).unwrap_or(u32::MAX)),
+        longest_pause: low.retry_pause.unwrap_or(default.longest_pause),
+        around_refusals: low.around_refusals.unwrap_or(default.around_refusals),
     }
 }
 

@@ -352,6 +352,9 @@ fn card(low: &LowModel, known: Option<&ModelCard>, first: bool) -> ModelCard {
         price: low.price.or(known.and_then(|card| card.price)),
         // Only the first one, so that a long list does not let `auto` wander.
         auto: low.auto.unwrap_or(first),
+        prefill: low
+            .prefill
+            .unwrap_or(known.is_some_and(|card| card.prefill)),
     }
 }
 

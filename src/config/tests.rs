@@ -31,6 +31,7 @@ fn an_empty_text_is_a_whole_configuration() {
     assert_eq!(config.privacy, Privacy::default());
     assert_eq!(config.local, Local::default());
     assert_eq!(config.limits, TimeLimits::default());
+    assert_eq!(config.retries, Retries::default());
     assert!(config.providers.is_empty());
     assert_eq!(config.state_dir, Path::new("/state"));
 }
@@ -287,13 +288,19 @@ fn an_empty_list_of_addresses_leaves_the_unix_socket() {
 fn units_ranges_and_places_of_providers() {
     let config = parse(
         "[server]\nmax_body_bytes = \"1MiB\"\ndrain = \"0s\"\n[limits]\nconnect = \"250ms\"\n\
-         total = \"1h30m\"\n[local]\ndefault_model = \"local/qwen3:0.6b\"\nthreads = 2\n",
+         total = \"1h30m\"\nretries = 0\nretry_pause = \"1s\"\n[local]\ndefault_model = \"local/qwen3:0.6b\"\nthreads = 2\n",
     )
     .unwrap();
     assert_eq!(config.server.max_body_bytes, 1 << 20);
     assert_eq!(config.server.drain, Duration::ZERO);
     assert_eq!(config.limits.connect_ms, 250);
     assert_eq!(config.limits.total_ms, 5_400_000);
+    let retries = Retries {
+        most: 0,
+        longest_pause: Duration::from_secs(1),
+        around_refusals: false,
+    };
+    assert_eq!(config.retries, retries);
     assert_eq!(config.local.default_model.as_deref(), Some("qwen3:0.6b"));
     for (text, what) in [
         ("[limits]\nidle = \"2d\"\n", "a duration from 1ms to 1h"),

@@ -1,39 +1,26 @@
-//! From leg to leg until a first visible event is there. Until then nothing
-//! was shown, and a failed leg hands over unseen.
+//! From leg to leg until an answer has begun. Until then nothing was shown,
+//! and a failed leg hands over unseen; an answer that is wanted whole has begun
+//! when it is whole.
 
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt;
-use nearfar_domain::events::{Event, Failure, FailureKind, FinishReason};
-use nearfar_domain::frames::Terms;
+use nearfar_domain::events::{Event, Failure, FailureKind};
 use nearfar_domain::ids::TargetId;
-use nearfar_domain::target::Place;
-use tokio::time::timeout_at;
 
+use super::again::{Tried, again};
+use super::attempt::{Running, attempt};
 use super::flow::{self, Flow};
-use super::leg::{self, Brief};
-use super::patience::{self, Until, Wish};
-use super::{AllFailed, Begun, Errand, Links};
-use crate::health::{Prior, Trial};
-use crate::links::JobStream;
-
-/// An attempt whose first visible event is there.
-pub(super) struct Running {
-    pub(super) target: TargetId,
-    pub(super) first: Event,
-    pub(super) job: JobStream<Event>,
-    pub(super) generation: u64,
-    pub(super) trial: Trial,
-    pub(super) first_at: Instant,
-}
+use super::leg::{self, Brief, Part};
+use super::{AllFailed, Begun, Errand, Events, Links, whole};
+use crate::admission::Ticket;
 
 /// Walks the legs. On the way out, either the answer owns the account and
 /// settles it, or it is settled as failed.
 pub(crate) async fn begin(links: &Links, mut errand: Errand) -> Result<Begun, AllFailed> {
     let legs = leg::count(&errand.plan);
-    let mut index = 0;
-    let mut attempt = 0;
-    let mut retried = false;
+    let end = Instant::now() + Duration::from_millis(links.limits.total_ms);
+    let mut tried: Vec<Tried> = Vec::new();
+    let (mut index, mut attempts, mut retried) = (0, 0, 0);
     loop {
         let Some(brief) = leg::brief(&errand.plan, index) else {
             // Legs are never empty and the index stays below their number.
@@ -43,174 +30,97 @@ pub(crate) async fn begin(links: &Links, mut errand: Errand) -> Result<Begun, Al
                 failure: Failure::new(FailureKind::Internal, "The decision has no leg."),
             });
         };
-        attempt += 1;
+        attempts += 1;
         errand
             .account
             .attempt(&brief.target, brief.zone, brief.price);
-        let last = index + 1 == legs;
-        let failure = match attempt_leg(links, &errand, index, &brief, !last).await {
-            Ok(running) => {
+        let next = next_leg(&errand, &tried, index, legs);
+        let failure = match attempt(links, &errand, index, &brief, Part::NONE, next.is_some()).await
+        {
+            Ok(running) if errand.stream => {
                 errand.account.first_piece();
-                let events = flow::events(Flow::new(links, running, errand.account, errand.ticket));
-                return Ok(Begun {
-                    target: brief.target,
-                    zone: brief.zone,
-                    attempt,
-                    events,
-                });
+                let flow = Flow::new(links, running, errand, index, end);
+                return Ok(begun(brief, attempts, flow::events(flow)));
             }
+            Ok(running) => match gather(links, running, &mut errand, end).await {
+                Ok(events) => {
+                    return Ok(begun(brief, attempts, kept(events, errand.ticket)));
+                }
+                Err(failure) => failure,
+            },
             Err(failure) => failure,
         };
         links.metrics.leg_failed(&brief.target, failure.kind);
-        if last && failure.kind == FailureKind::Crashed && !retried {
-            // Nothing was shown and nobody else may answer: the restarted
-            // process gets the request once more.
-            retried = true;
-        } else if last || !failure.kind.another_leg_may_help() {
+        tried.push(Tried {
+            index,
+            failure: failure.clone(),
+            at: Instant::now(),
+        });
+        let around = failure.kind == FailureKind::Refused && links.retries.around_refusals;
+        let hopeless = !failure.kind.another_leg_may_help() && !around;
+        if hopeless || Instant::now() >= end {
             errand.account.failed(failure.kind);
             let target = brief.target;
             return Err(AllFailed { target, failure });
-        } else {
-            index += 1;
         }
-    }
-}
-
-/// One attempt up to its first visible event.
-async fn attempt_leg(
-    links: &Links,
-    errand: &Errand,
-    index: usize,
-    brief: &Brief,
-    another_leg: bool,
-) -> Result<Running, Failure> {
-    let began = Instant::now();
-    let local = brief.target.is_local();
-    let wish = Wish {
-        deadline_ms: errand.deadline_ms,
-        ttft_ms: errand.ttft_ms,
-        elapsed_ms: errand.arrived.elapsed().as_secs_f64() * 1e3,
-    };
-    let until = patience::for_first_token(wish, &brief.forecast, &links.limits, local, another_leg);
-    let (Until::Wish(wait) | Until::Limit(wait)) = until;
-    let (prior, waited_ms, computed) = expectations(errand, brief);
-    let trial = links.health.begin(&brief.target, prior, began);
-    let restart = patience::for_restart(another_leg);
-    let terms = Terms {
-        // Where another leg may be in time, the engine says at once that it
-        // will not be.
-        begin_within_ms: matches!(until, Until::Wish(_)).then(|| wait.as_secs_f64() * 1e3),
-        ..errand.terms.clone()
-    };
-    let started = leg::start(links, errand, terms, index, restart).await;
-    let (mut job, generation) = match started {
-        Ok(started) => started,
-        Err(failure) => {
-            // The process is not there; that is known, and not the target's fault.
-            return Err(failure);
+        if let Some(next) = next_leg(&errand, &tried, index, legs) {
+            index = next;
+            continue;
         }
-    };
-    let limit = tokio::time::Instant::from_std(began) + wait;
-    let failure = loop {
-        let event = match timeout_at(limit, job.next()).await {
-            Ok(Some(event)) => event,
-            Ok(None) => break crate::links::lost(),
-            Err(_) => break too_late(until),
+        let Some((once_more, wait)) = again(links, &errand, &tried, retried) else {
+            errand.account.failed(failure.kind);
+            let target = brief.target;
+            return Err(AllFailed { target, failure });
         };
-        match event {
-            Event::Failed(failure) => break failure,
-            Event::Finished { reason, usage } => {
-                if !local && is_fault(reason) {
-                    break empty_answer();
-                }
-                let first = Event::Finished { reason, usage };
-                return Ok(running(brief, first, job, generation, trial));
-            }
-            event if is_shown(&event) => {
-                let first_at = began.elapsed();
-                trial.first_token(computed, waited_ms, first_at);
-                return Ok(running(brief, event, job, generation, trial));
-            }
-            _ => {}
-        }
-    };
-    if failure.kind == FailureKind::TimedOut && matches!(until, Until::Wish(_)) {
-        // Late for this request, not out of order: it is slower than was
-        // thought, and that is learned. The trial ends without a verdict.
-        trial.first_token(computed, waited_ms, began.elapsed());
-    } else {
-        let retry_after = failure.retry_after_ms.map(Duration::from_millis);
-        let generation = Some(generation);
-        trial.failed(failure.kind, generation, retry_after, Instant::now());
-    }
-    Err(failure)
-}
-
-fn running(
-    brief: &Brief,
-    first: Event,
-    job: JobStream<Event>,
-    generation: u64,
-    trial: Trial,
-) -> Running {
-    Running {
-        target: brief.target.clone(),
-        first,
-        job,
-        generation,
-        trial,
-        first_at: Instant::now(),
+        links.metrics.retried();
+        retried += 1;
+        index = once_more;
+        tokio::time::sleep(wait).await;
     }
 }
 
-/// What was assumed of the target, the waiting that was expected, and the
-/// tokens of the prompt that it had to compute.
-fn expectations(errand: &Errand, brief: &Brief) -> (Prior, f64, u32) {
-    let state = errand
-        .snapshot
-        .targets
-        .iter()
-        .find(|state| state.target.id == brief.target);
-    let waited_ms = state.map_or(0.0, |state| state.wait_ms);
-    let prior = match state.map(|state| state.target.place) {
-        Some(Place::Remote { zone, .. }) => Prior::remote(zone),
-        _ => {
-            let name = brief.target.model();
-            let model = errand.models.iter().find(|model| model.name == name);
-            Prior::local(model.map_or(0, |model| model.file_bytes))
-        }
-    };
-    let computed = state.map_or(errand.prompt_tokens, |state| {
-        state.to_compute(errand.prompt_tokens)
-    });
-    (prior, waited_ms, computed)
-}
-
-/// Whether a client would see it. Some providers open with an empty piece.
-fn is_shown(event: &Event) -> bool {
-    match event {
-        Event::Content(text) | Event::Reasoning(text) => !text.is_empty(),
-        event => event.is_visible(),
+fn begun(brief: Brief, attempt: u32, events: Events) -> Begun {
+    Begun {
+        target: brief.target,
+        zone: brief.zone,
+        attempt,
+        events,
     }
 }
 
-/// An answer of nothing is a fault when the provider says that it is done. It
-/// may be right when a limit or a filter left nothing.
-fn is_fault(reason: FinishReason) -> bool {
-    matches!(reason, FinishReason::Stop | FinishReason::ToolCalls)
+async fn gather(
+    links: &Links,
+    running: Running,
+    errand: &mut Errand,
+    end: Instant,
+) -> Result<Vec<Event>, Failure> {
+    errand.account.first_piece();
+    let chat = leg::chat(&errand.plan);
+    whole::gather(links, running, chat, end, &mut errand.account).await
 }
 
-fn empty_answer() -> Failure {
-    Failure::new(
-        FailureKind::Malformed,
-        "The provider ended its answer without saying anything.",
-    )
+/// A whole answer's events. Its place is taken until they are read.
+fn kept(events: Vec<Event>, ticket: Ticket) -> Events {
+    let mut events = events.into_iter();
+    Box::pin(futures_util::stream::poll_fn(move |_| {
+        let _taken = &ticket;
+        std::task::Poll::Ready(events.next())
+    }))
 }
 
-fn too_late(until: Until) -> Failure {
-    let message = match until {
-        Until::Wish(_) => "The first token did not come within what the deadline left.",
-        Until::Limit(_) => "The first token did not come within the time limit.",
+/// The next leg that was not tried. A prompt that is too long for a model is
+/// too long for it wherever it runs.
+fn next_leg(errand: &Errand, tried: &[Tried], after: usize, legs: usize) -> Option<usize> {
+    let too_long = |model: &str| {
+        tried.iter().any(|one| {
+            one.failure.kind == FailureKind::ContextLength
+                && leg::brief(&errand.plan, one.index)
+                    .is_some_and(|brief| brief.target.model() == model)
+        })
     };
-    Failure::new(FailureKind::TimedOut, message)
+    (after + 1..legs).find(|index| {
+        let fresh = tried.iter().all(|one| one.index != *index);
+        fresh
+            && leg::brief(&errand.plan, *index).is_some_and(|brief| !too_long(brief.target.model()))
+    })
 }

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use nearfar_domain::chat::{Chat, Prompt};
 use nearfar_domain::events::{Event, Failure, FailureKind};
 use nearfar_domain::explain::Forecast;
 use nearfar_domain::frames::{EgressJob, EngineJob, Terms};
@@ -22,6 +23,36 @@ pub(super) struct Brief {
     pub(super) zone: Zone,
     pub(super) price: Option<Price>,
     pub(super) forecast: Forecast,
+}
+
+/// What there is of an answer that broke off, for the leg that goes on with it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Part<'a> {
+    /// Its text; empty for a new answer.
+    pub(super) text: &'a str,
+    /// About how many tokens that is.
+    pub(super) tokens: u32,
+}
+
+impl Part<'_> {
+    /// A new answer.
+    pub(super) const NONE: Part<'static> = Part {
+        text: "",
+        tokens: 0,
+    };
+}
+
+/// What was asked.
+pub(super) fn chat(plan: &Plan) -> &Chat {
+    match plan {
+        Plan::Confined { request, .. } => request.chat(),
+        Plan::Portable { request, .. } => request.chat(),
+    }
+}
+
+/// Whether raw text is gone on with, which anyone can who takes any.
+pub(super) fn is_text(plan: &Plan) -> bool {
+    matches!(chat(plan).prompt, Prompt::Text(_))
 }
 
 /// How many legs the plan has.
@@ -57,7 +88,8 @@ fn of_local(leg: &LocalLeg) -> Brief {
     }
 }
 
-/// Starts the plan's leg at `index`, on this device under `terms`. Waits up to
+/// Starts the plan's leg at `index`, on this device under `terms`, from where
+/// `part` ends. Waits up to
 /// `patience` for its process, if that is being restarted. Returns the answer's events and
 /// the number of the link that they come over.
 pub(super) async fn start(
@@ -65,6 +97,7 @@ pub(super) async fn start(
     errand: &Errand,
     terms: Terms,
     index: usize,
+    part: Part<'_>,
     patience: Duration,
 ) -> Result<(JobStream<Event>, u64), Failure> {
     let models = &errand.models;
@@ -77,6 +110,7 @@ pub(super) async fn start(
                 .run(patience, |job| {
                     EngineJob::confined(job, &model.name, model.source.clone(), request)
                         .with_embedding(model.embedding.clone())
+                        .going_on_from(part.text)
                         .on(terms)
                 })
                 .await
@@ -89,11 +123,12 @@ pub(super) async fn start(
                     .run(patience, |job| {
                         EngineJob::portable(job, &model.name, model.source.clone(), request)
                             .with_embedding(model.embedding.clone())
+                            .going_on_from(part.text)
                             .on(terms)
                     })
                     .await
             }
-            Leg::Remote(leg) => start_remote(links, request, leg, patience).await,
+            Leg::Remote(leg) => start_remote(links, request, leg, part, patience).await,
         },
     }
 }
@@ -102,18 +137,20 @@ async fn start_remote(
     links: &Links,
     request: &Portable,
     leg: &RemoteLeg,
+    part: Part<'_>,
     patience: Duration,
 ) -> Result<(JobStream<Event>, u64), Failure> {
     // The decision drew no leg beyond the ceiling; the wall checks once more.
     let cleared = request
         .clear(leg)
-        .map_err(|withheld| Failure::new(FailureKind::Internal, withheld.to_string()))?;
+        .map_err(|withheld| Failure::new(FailureKind::Internal, withheld.to_string()))?
+        .going_on_from(part.text);
     // Always streamed from the provider, so that its first byte is seen and the
     // next leg can start in time.
     links
         .egress
         .run(patience, |job| {
-            EgressJob::new(job, &cleared, true, links.limits)
+            EgressJob::new(job, &cleared, true, links.limits).after(part.tokens)
         })
         .await
 }

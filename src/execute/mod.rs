@@ -1,17 +1,25 @@
 //! Runs a decision: walks its legs until one answers, then passes that answer on.
 //!
 //! In reading order: [`leg`] starts one attempt on its own link with its own
-//! proof, [`patience`] says how long an attempt may take to its first token,
-//! [`begin`] goes from leg to leg until a first visible event is there, and
-//! [`flow`] is the rest of the answer.
+//! proof, [`patience`] says how long it may take to its first token, which
+//! [`attempt`] waits for. [`begin`] goes from leg to leg until an answer has
+//! begun, and [`again`] says whether one is tried once more. Then [`flow`]
+//! passes a stream on and, when it breaks off, goes on at another leg
+//! ([`shown`] joins the parts), or [`whole`] gathers the answer unseen. [`form`]
+//! checks what a provider promised.
 //!
 //! What is not here: which legs there are. They were frozen by the decision;
 //! nothing here can add one.
 
+mod again;
+mod attempt;
 mod begin;
 mod flow;
+mod form;
 mod leg;
 mod patience;
+mod shown;
+mod whole;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -26,6 +34,7 @@ use nearfar_domain::snapshot::Snapshot;
 use crate::account::Account;
 use crate::admission::Ticket;
 use crate::catalog::LocalModel;
+use crate::config::Retries;
 use crate::health::Health;
 use crate::links::{EgressLink, EngineLink};
 use crate::telemetry::Metrics;
@@ -45,6 +54,8 @@ pub struct Links {
     pub metrics: Arc<Metrics>,
     /// Hard time limits. A request's deadline orders legs; these end them.
     pub limits: TimeLimits,
+    /// How often a leg is tried again.
+    pub retries: Retries,
 }
 
 /// One decision to be run.
@@ -57,6 +68,8 @@ pub(crate) struct Errand {
     pub(crate) models: Arc<Vec<LocalModel>>,
     /// Estimated tokens of the prompt.
     pub(crate) prompt_tokens: u32,
+    /// Whether the client sees the answer grow.
+    pub(crate) stream: bool,
     /// When the request arrived.
     pub(crate) arrived: Instant,
     /// Whole answer within, in milliseconds.

@@ -106,8 +106,12 @@ impl Breaker {
             self.probe_since = None;
             return;
         }
-        let doubled = FIRST_PAUSE.saturating_mul(1 << self.opened.min(8));
-        let mut pause = doubled.min(LONGEST_PAUSE);
+        // Who only asks for a pause gets that one.
+        let mut pause = Duration::ZERO;
+        if was_open || enough {
+            let doubled = FIRST_PAUSE.saturating_mul(1 << self.opened.min(8));
+            pause = doubled.min(LONGEST_PAUSE);
+        }
         if let Some(lasting) = lasting {
             pause = pause.max(lasting);
         }

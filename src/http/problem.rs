@@ -384,9 +384,10 @@ impl From<RoadError> for Problem {
 
 fn status_of(failure: &Failure) -> (StatusCode, &'static str) {
     match failure.kind {
-        FailureKind::BadRequest | FailureKind::ContextLength => {
-            (StatusCode::BAD_REQUEST, "invalid_request_error")
-        }
+        FailureKind::BadRequest
+        | FailureKind::Unsupported
+        | FailureKind::Refused
+        | FailureKind::ContextLength => (StatusCode::BAD_REQUEST, "invalid_request_error"),
         FailureKind::Forbidden => (StatusCode::FORBIDDEN, "permission_error"),
         FailureKind::ModelMissing => (StatusCode::NOT_FOUND, "invalid_request_error"),
         FailureKind::RateLimited => (StatusCode::TOO_MANY_REQUESTS, "rate_limit_error"),
@@ -413,6 +414,8 @@ fn code_of(failure: &Failure) -> &'static str {
         FailureKind::ContextLength => "context_length_exceeded",
         FailureKind::ModelMissing => "model_not_found",
         FailureKind::RateLimited => "rate_limit_exceeded",
+        // Azure's code, which its clients look for.
+        FailureKind::Refused => "content_filter",
         kind => kind.as_str(),
     }
 }

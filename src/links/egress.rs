@@ -11,7 +11,7 @@ use nearfar_domain::events::{Event, Failure, FailureKind};
 use nearfar_domain::frames::{
     Download, DownloadEvent, EgressJob, FromEgress, ProviderCard, ToEgress, VERSION, encode,
 };
-use nearfar_domain::ids::JobId;
+use nearfar_domain::ids::{JobId, TargetId};
 use tokio::sync::{mpsc, watch};
 
 use super::jobs::{Cancels, JobStream, Jobs};
@@ -116,6 +116,19 @@ impl EgressLink {
     /// The providers, as egress last named them.
     pub fn cards(&self) -> Arc<Vec<ProviderCard>> {
         Arc::clone(&self.inner.cards.borrow())
+    }
+
+    /// Whether a provider's model goes on with an assistant turn that it is
+    /// given in part.
+    pub fn takes_prefill(&self, target: &TargetId) -> bool {
+        let cards = self.inner.cards.borrow();
+        let card = cards.iter().find(|card| card.name == target.place());
+        card.and_then(|card| {
+            card.models
+                .iter()
+                .find(|model| model.name == target.model())
+        })
+        .is_some_and(|model| model.prefill)
     }
 
     /// Egress's process id; `None` without a live link.

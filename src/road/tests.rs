@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod survive;
 mod wall;
 mod world;
 
@@ -87,32 +88,6 @@ async fn a_leg_that_fails_before_it_shows_anything_hands_over_unseen() {
 }
 
 #[tokio::test]
-async fn after_the_first_content_a_failure_ends_the_answer_in_band() {
-    for (acts, expected) in [
-        (vec![content("half"), Act::Die], FailureKind::Crashed),
-        (
-            vec![content("half"), fail(FailureKind::Cut)],
-            FailureKind::Cut,
-        ),
-    ] {
-        let world = World::new(always(acts), always(answers())).await;
-        let answer = world.answer(ask("auto")).await.unwrap();
-        let events = read(answer).await;
-        assert_eq!(
-            (text(&events).as_str(), failed(&events)),
-            ("half", Some(expected))
-        );
-        let row = world.row().await;
-        assert_eq!(
-            (row.outcome.as_str(), row.failure.as_str()),
-            ("failed", expected.as_str())
-        );
-        assert_eq!(row.completion_tokens, Some(1));
-        assert!(world.no_more_rows() && world.egress_heard_nothing());
-    }
-}
-
-#[tokio::test]
 async fn a_request_that_is_wrong_in_itself_is_tried_once() {
     let world = World::new(
         always(vec![fail(FailureKind::BadRequest)]),
@@ -133,7 +108,8 @@ async fn a_provider_that_says_nothing_is_at_fault_unless_a_limit_left_nothing() 
             usage: Usage::default(),
         })]
     };
-    let world = World::new(always(answers()), always(nothing(FinishReason::Stop))).await;
+    let mute = always(nothing(FinishReason::Stop));
+    let world = World::without_retries(always(answers()), mute).await;
     let error = world.answer(ask("far/big")).await.err().unwrap();
     assert_eq!(kind(&error), FailureKind::Malformed);
     let world = World::new(always(answers()), always(nothing(FinishReason::Length))).await;
@@ -266,7 +242,7 @@ async fn every_ending_before_a_leg_has_its_row() {
 
 #[tokio::test]
 async fn when_every_leg_fails_the_last_one_speaks() {
-    let world = World::new(
+    let world = World::without_retries(
         always(vec![fail(FailureKind::ModelBroken)]),
         always(vec![fail(FailureKind::Unreachable)]),
     )

@@ -44,6 +44,7 @@ fn card(name: &str, zone: RemoteZone, models: &[&str]) -> ProviderCard {
                 capabilities: dialect_can(Dialect::Openai),
                 price: None,
                 auto: index == 0,
+                prefill: false,
             })
             .collect(),
         open_list: true,

@@ -43,6 +43,8 @@ pub struct Metrics {
     requests: Family<RequestLabels, Counter>,
     decisions: Family<DecisionLabels, Counter>,
     failed_legs: Family<FailureLabels, Counter>,
+    retries: Counter,
+    continuations: Counter,
     tokens: Family<TokenLabels, Counter>,
     ttft: Histograms,
     tpot: Histograms,
@@ -80,6 +82,8 @@ impl Metrics {
             requests: Family::default(),
             decisions: Family::default(),
             failed_legs: Family::default(),
+            retries: Counter::default(),
+            continuations: Counter::default(),
             tokens: Family::default(),
             ttft: Family::new_with_constructor(|| Histogram::new(TTFT_SECONDS)),
             tpot: Family::new_with_constructor(|| Histogram::new(TPOT_SECONDS)),
@@ -109,6 +113,16 @@ impl Metrics {
         self.failed_legs
             .get_or_create(&FailureLabels { target, kind })
             .inc();
+    }
+
+    /// Counts a leg that is tried once more.
+    pub fn retried(&self) {
+        self.retries.inc();
+    }
+
+    /// Counts an answer that broke off and goes on at another leg.
+    pub fn continued(&self) {
+        self.continuations.inc();
     }
 
     /// Counts a settled request and writes its line to the log: the one place
@@ -168,6 +182,16 @@ impl Metrics {
             "failed_legs",
             "Attempts that gave no whole answer",
             self.failed_legs.clone(),
+        );
+        registry.register(
+            "retries",
+            "Legs that were tried once more",
+            self.retries.clone(),
+        );
+        registry.register(
+            "continuations",
+            "Answers that broke off and went on at another leg",
+            self.continuations.clone(),
         );
         registry.register("tokens", "Tokens, as targets told", self.tokens.clone());
         registry.register("ttft_seconds", "Time to first token", self.ttft.clone());

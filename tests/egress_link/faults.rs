@@ -264,6 +264,19 @@ async fn silence_ends_by_its_own_limit() {
 }
 
 #[tokio::test]
+async fn bytes_that_complete_no_line_are_no_sign_of_life() {
+    let mut rig = Rig::start().await;
+    let idle = limits(60_000, 60_000, 300, 60_000);
+    let fault = Fault::Drip {
+        after: 3,
+        pause: Duration::from_millis(20),
+    };
+    let events = meets(&mut rig, Ask::hello("openai").within(idle), fault).await;
+    assert_eq!(failure(&events).kind, FailureKind::TimedOut);
+    assert_eq!(told(&events).0, "one two ");
+}
+
+#[tokio::test]
 async fn silence_after_the_finish_reason_is_an_end() {
     let mut rig = Rig::start().await;
     // Events: role, four pieces, the reason; usage and [DONE] never come.
@@ -281,7 +294,7 @@ async fn what_a_dialect_cannot_do_is_refused_before_anybody_is_asked() {
     let mut chat = super::rig::chat("hello");
     chat.params.logprobs = Some(1);
     let events = rig.ask(Ask::of("anthropic", chat)).await;
-    assert_eq!(failure(&events).kind, FailureKind::BadRequest);
+    assert_eq!(failure(&events).kind, FailureKind::Unsupported);
     assert_eq!(failure(&events).field.as_deref(), Some("logprobs"));
     assert!(rig.double.connections().is_empty());
 }

@@ -78,6 +78,7 @@ impl Rig {
                 capabilities: all(),
                 price: None,
                 auto: true,
+                prefill: false,
             }],
             open_list: true,
         };

@@ -90,6 +90,8 @@ pub(crate) struct State {
     pub(crate) queue: Mutex<VecDeque<Behaviour>>,
     pub(crate) always: Mutex<Option<Behaviour>>,
     pub(crate) key: Mutex<Option<String>>,
+    /// What it says to every question, as far as it was not said.
+    pub(crate) text: Mutex<Option<String>>,
     pub(crate) requests: Mutex<Vec<Seen>>,
     pub(crate) connections: Mutex<Vec<Connection>>,
     pub(crate) files: Mutex<BTreeMap<String, File>>,
@@ -138,6 +140,23 @@ impl Double {
     /// What every request meets once the queue is empty.
     pub fn always(&self, behaviour: impl Into<Behaviour>) {
         *self.state.always.lock().unwrap() = Some(behaviour.into());
+    }
+
+    /// What it says once the queue is empty: this text, or the rest of it where
+    /// a partial turn of the assistant comes last.
+    pub fn always_rest_of(&self, text: &str) {
+        *self.state.text.lock().unwrap() = Some(text.to_owned());
+    }
+
+    /// The events of a streamed answer in OpenAI's dialect.
+    pub fn openai_events(answer: &Answer) -> Vec<String> {
+        let request = serde_json::json!({
+            "model": "m", "stream": true, "stream_options": {"include_usage": true}
+        });
+        match openai::chat(&request, answer).body {
+            http::Body::Events(events) => events,
+            http::Body::Whole(_) => Vec::new(),
+        }
     }
 
     /// Refuses requests without this key, as the real ones do.

@@ -4,6 +4,7 @@
 
 pub mod daemon;
 pub mod double;
+pub mod http2;
 pub mod wire;
 
 use std::path::PathBuf;

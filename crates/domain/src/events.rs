@@ -15,6 +15,8 @@ use crate::thought::Signature;
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub enum Event {
     /// The target took the request; `model` is the one that really answers.
+    /// Once more in the middle of an answer that broke off: this target goes on
+    /// with it, and `model` is then the target's whole name.
     Started {
         /// The model's name as the target tells it.
         model: String,
@@ -146,6 +148,10 @@ pub struct Usage {
 pub enum FailureKind {
     /// The target says that the request itself is wrong.
     BadRequest,
+    /// The target cannot do what is asked; another may.
+    Unsupported,
+    /// The target refuses what was said, by its content filter.
+    Refused,
     /// Prompt and answer do not fit the model's context.
     ContextLength,
     /// The provider refused our key, or we have none.
@@ -183,6 +189,8 @@ impl FailureKind {
     pub fn as_str(self) -> &'static str {
         match self {
             FailureKind::BadRequest => "bad_request",
+            FailureKind::Unsupported => "unsupported",
+            FailureKind::Refused => "refused",
             FailureKind::ContextLength => "context_length",
             FailureKind::Unauthorized => "unauthorized",
             FailureKind::Forbidden => "forbidden",
@@ -202,9 +210,13 @@ impl FailureKind {
     }
 
     /// Whether another leg may succeed where this one did not. A request that
-    /// is wrong in itself is wrong everywhere; a cancelled one is not wanted.
+    /// is wrong in itself is wrong everywhere; a cancelled one is not wanted;
+    /// one that a content filter refused is not to be carried past it.
     pub fn another_leg_may_help(self) -> bool {
-        !matches!(self, FailureKind::BadRequest | FailureKind::Cancelled)
+        !matches!(
+            self,
+            FailureKind::BadRequest | FailureKind::Cancelled | FailureKind::Refused
+        )
     }
 
     /// Whether it says something about the target's health, rather than about

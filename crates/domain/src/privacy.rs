@@ -193,6 +193,7 @@ impl Portable {
         Ok(Cleared {
             chat: &self.chat,
             leg,
+            partial: "",
         })
     }
 }
@@ -208,9 +209,21 @@ impl Portable {
 pub struct Cleared<'a> {
     chat: &'a Chat,
     leg: &'a RemoteLeg,
+    partial: &'a str,
 }
 
-impl Cleared<'_> {
+impl<'a> Cleared<'a> {
+    /// The same, with the part of its answer that the leg is to go on from. It
+    /// was made from this content by an allowed target, so it may go as far.
+    pub fn going_on_from(self, partial: &'a str) -> Self {
+        Self { partial, ..self }
+    }
+
+    /// The part of the answer that there is; empty for a new answer.
+    pub(crate) fn partial(&self) -> &str {
+        self.partial
+    }
+
     /// What was cleared.
     pub(crate) fn chat(&self) -> &Chat {
         self.chat

@@ -43,7 +43,7 @@ impl From<Unsupported> for Failure {
     fn from(unsupported: Unsupported) -> Failure {
         Failure {
             field: Some(unsupported.field.to_owned()),
-            ..Failure::new(FailureKind::BadRequest, unsupported.message)
+            ..Failure::new(FailureKind::Unsupported, unsupported.message)
         }
     }
 }

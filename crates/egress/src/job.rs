@@ -18,6 +18,7 @@ use crate::client::Clients;
 use crate::codec::{self, Decoder, Encoded};
 use crate::emit::Emitter;
 use crate::exchange::{Upstream, error_of, headers, late, send, url};
+use crate::prefill;
 use crate::reading::{Reading, Stopped};
 use crate::upstream::scrub;
 
@@ -54,7 +55,14 @@ async fn answer(
 ) -> Result<(), Stopped> {
     let provider = &upstream.provider;
     let (model, limits) = (job.model, job.limits);
-    let chat = job.chat.into_chat();
+    let mut chat = job.chat.into_chat();
+    prefill::go_on(
+        &mut chat,
+        &job.partial,
+        job.partial_tokens,
+        provider.dialect,
+        &provider.base_url,
+    );
     let inputs = match &chat.prompt {
         Prompt::Inputs(inputs) => Some(inputs.items.len()),
         Prompt::Turns(_) | Prompt::Text(_) => None,

@@ -24,6 +24,7 @@ mod job;
 mod link;
 mod object;
 pub mod openai;
+mod prefill;
 mod presets;
 mod provider;
 mod reading;

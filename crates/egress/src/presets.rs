@@ -57,6 +57,7 @@ enum Can {
     Logprobs,
     RawText,
     Embeddings,
+    Prefill,
 }
 
 /// The provider of this name, ready to use once its key is there.
@@ -116,6 +117,7 @@ fn card(entry: ModelEntry) -> ModelCard {
             completion_micro_per_mtok: completion,
         }),
         auto: entry.auto,
+        prefill: can(Can::Prefill),
         name: entry.name,
     }
 }

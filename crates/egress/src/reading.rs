@@ -76,6 +76,7 @@ impl Reading<'_> {
     ) -> Result<(), Stopped> {
         let mut parser = sse::Parser::default();
         let (mut messages, mut events) = (Vec::new(), Vec::new());
+        let (mut lines, mut alive) = (0, Instant::now());
         loop {
             let parsed = parser.push(&piece, &mut messages);
             let decoded = messages
@@ -84,12 +85,17 @@ impl Reading<'_> {
             // What came before a fault was said, and is given out.
             self.emit.events(&mut events).await?;
             decoded?;
+            // Bytes that complete no line are no sign of life.
+            if parser.lines() > lines {
+                lines = parser.lines();
+                alive = Instant::now();
+            }
             parsed.map_err(|error| malformed(self.provider, &error.to_string()))?;
             if self.decoder.is_complete() {
                 drain(response).await;
                 return Ok(());
             }
-            match self.next(&mut response).await {
+            match self.next(&mut response, alive).await {
                 Some(Ok(next)) => piece = next,
                 Some(Err(late)) => return Err(late.into()),
                 None => break,
@@ -110,12 +116,16 @@ impl Reading<'_> {
     }
 
     /// The next piece; `None` where the stream ended, in whatever way, or where
-    /// only its end marker is missing.
-    async fn next(&self, response: &mut Response) -> Option<Result<Bytes, Failure>> {
+    /// only its end marker is missing. `alive` is when its last line came.
+    async fn next(
+        &self,
+        response: &mut Response,
+        alive: Instant,
+    ) -> Option<Result<Bytes, Failure>> {
         let idle = Duration::from_millis(self.limits.idle_ms);
         let whole = self.decoder.may_end();
         let limit = if whole { idle.min(TAIL) } else { idle };
-        match timeout_at(Instant::now() + limit, response.chunk()).await {
+        match timeout_at(alive + limit, response.chunk()).await {
             Ok(Ok(piece)) => piece.map(Ok),
             Ok(Err(_)) => None,
             Err(_) if whole => None,

@@ -35,9 +35,16 @@ pub struct Parser {
     event: String,
     data: String,
     has_data: bool,
+    lines: u64,
 }
 
 impl Parser {
+    /// Lines that were complete so far, comments and blank ones included: what
+    /// tells a stream that lives from one that drips.
+    pub fn lines(&self) -> u64 {
+        self.lines
+    }
+
     /// Takes the next bytes and appends the events that they complete.
     ///
     /// # Errors
@@ -74,6 +81,7 @@ impl Parser {
     }
 
     fn end_line(&mut self, out: &mut Vec<Message>) -> Result<(), TooLong> {
+        self.lines += 1;
         let bytes = std::mem::take(&mut self.line);
         let text = String::from_utf8_lossy(&bytes);
         let mut line = text.as_ref();

@@ -72,7 +72,10 @@ impl Said {
                     FailureKind::ContextLength
                 }
                 // OpenAI files a wrong path or method under the same class.
-                (FailureKind::BadRequest, Some(status)) => self.kind_of_status(status),
+                // And all that is wrong with itself under another.
+                (FailureKind::BadRequest | FailureKind::TargetError, Some(status)) => {
+                    self.kind_of_status(status)
+                }
                 (kind, _) => kind,
             };
         }
@@ -191,6 +194,9 @@ fn named(word: &str) -> Option<FailureKind> {
         "overloaded_error" | "engine_overloaded" | "unavailable_error" => FailureKind::Overloaded,
         "timeout_error" => FailureKind::TimedOut,
         "api_error" | "server_error" | "internal_server_error" => FailureKind::TargetError,
+        "content_filter" | "content_policy_violation" | "ResponsibleAIPolicyViolation" => {
+            FailureKind::Refused
+        }
         "invalid_request_error" => FailureKind::BadRequest,
         _ => return None,
     })

@@ -109,7 +109,7 @@ fn measure(
 ) -> Result<(), Box<dyn std::error::Error>> {
     let begun = Instant::now();
     let constraint = grammars
-        .constraint(chat, ToolFormat::Hermes, tokenizer, Reasoning::None)
+        .constraint(chat, ToolFormat::Hermes, tokenizer, Reasoning::None, "")
         .map_err(|failure| failure.message)?;
     let compiled = begun.elapsed();
     let mut constraint = constraint.ok_or("no constraint")?;

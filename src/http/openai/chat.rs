@@ -17,6 +17,8 @@ pub(crate) struct Chunks {
     begun: bool,
     /// Log-probabilities that wait for the content they belong to.
     logprobs: Vec<TokenLogprob>,
+    /// Targets that went on with the answer after one that broke off.
+    continued_on: Vec<String>,
 }
 
 impl Chunks {
@@ -26,18 +28,21 @@ impl Chunks {
             include_usage,
             begun: false,
             logprobs: Vec::new(),
+            continued_on: Vec::new(),
         }
     }
 }
 
 impl dialect::Chunks for Chunks {
     fn push(&mut self, event: Event, out: &mut String) {
+        let goes_on = self.begun;
         if !self.begun && !matches!(event, Event::Failed(_)) {
             self.begun = true;
             let role = json!({"role": "assistant", "content": ""});
             self.chunk(out, role, Value::Null, None);
         }
         match event {
+            Event::Started { model } if goes_on => self.continued_on.push(model),
             Event::Started { .. }
             | Event::Signature { .. }
             | Event::StoppedBy(_)
@@ -71,7 +76,9 @@ impl Chunks {
             self.content(out, "");
         }
         let reason = shape::finish_reason(reason);
-        self.chunk(out, json!({}), Value::Null, Some(reason));
+        let mut last = self.choice(json!({}), Value::Null, Some(reason));
+        shape::tell_continuation(&mut last, &self.continued_on);
+        push_data(out, &last);
         if self.include_usage {
             let mut chunk = self.head.object("chat.completion.chunk");
             chunk["choices"] = json!([]);
@@ -82,6 +89,10 @@ impl Chunks {
     }
 
     fn chunk(&self, out: &mut String, delta: Value, logprobs: Value, finish: Option<&str>) {
+        push_data(out, &self.choice(delta, logprobs, finish));
+    }
+
+    fn choice(&self, delta: Value, logprobs: Value, finish: Option<&str>) -> Value {
         let mut chunk = self.head.object("chat.completion.chunk");
         chunk["choices"] = json!([{
             "index": 0,
@@ -92,7 +103,7 @@ impl Chunks {
         if self.include_usage {
             chunk["usage"] = Value::Null;
         }
-        push_data(out, &chunk);
+        chunk
     }
 }
 

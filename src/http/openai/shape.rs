@@ -48,6 +48,14 @@ pub(crate) fn push_data(out: &mut String, value: &Value) {
     let _ = write!(out, "data: {value}\n\n");
 }
 
+/// Tells in a stream's last chunk who went on with an answer that broke off;
+/// the headers named the first target only.
+pub(crate) fn tell_continuation(chunk: &mut Value, continued_on: &[String]) {
+    if !continued_on.is_empty() {
+        chunk["nearfar"] = json!({"continued_on": continued_on});
+    }
+}
+
 /// The end of a whole stream.
 pub(crate) const DONE: &str = "data: [DONE]\n\n";
 

@@ -17,6 +17,8 @@ pub(crate) struct Chunks {
     logprobs: Vec<TokenLogprob>,
     /// Characters sent so far.
     offset: usize,
+    /// Targets that went on with the answer after one that broke off.
+    continued_on: Vec<String>,
 }
 
 impl Chunks {
@@ -28,12 +30,14 @@ impl Chunks {
             echo,
             logprobs: Vec::new(),
             offset: 0,
+            continued_on: Vec::new(),
         }
     }
 }
 
 impl dialect::Chunks for Chunks {
     fn push(&mut self, event: Event, out: &mut String) {
+        let goes_on = self.offset > 0;
         if !matches!(event, Event::Failed(_))
             && let Some(prompt) = self.echo.take()
         {
@@ -44,6 +48,7 @@ impl dialect::Chunks for Chunks {
             Event::Logprobs(tokens) => self.logprobs.extend(tokens),
             Event::Finished { reason, usage } => self.finish(out, reason, &usage),
             Event::Failed(failure) => push_data(out, &Problem::failed(&failure).openai_body()),
+            Event::Started { model } if goes_on => self.continued_on.push(model),
             // Raw text has no turns, so it has neither reasoning nor calls.
             Event::Started { .. }
             | Event::Reasoning(_)
@@ -68,7 +73,9 @@ impl Chunks {
             self.text(out, "");
         }
         let reason = shape::finish_reason(reason);
-        self.chunk(out, "", Value::Null, Some(reason));
+        let mut last = self.choice("", Value::Null, Some(reason));
+        shape::tell_continuation(&mut last, &self.continued_on);
+        push_data(out, &last);
         if self.include_usage {
             let mut chunk = self.head.object("text_completion");
             chunk["choices"] = json!([]);
@@ -79,6 +86,10 @@ impl Chunks {
     }
 
     fn chunk(&self, out: &mut String, text: &str, logprobs: Value, finish: Option<&str>) {
+        push_data(out, &self.choice(text, logprobs, finish));
+    }
+
+    fn choice(&self, text: &str, logprobs: Value, finish: Option<&str>) -> Value {
         let mut chunk = self.head.object("text_completion");
         chunk["choices"] = json!([{
             "text": text,
@@ -89,7 +100,7 @@ impl Chunks {
         if self.include_usage {
             chunk["usage"] = Value::Null;
         }
-        push_data(out, &chunk);
+        chunk
     }
 }
 

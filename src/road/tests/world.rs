@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 use crate::account::Books;
 use crate::admission::Admission;
 use crate::catalog::LocalModel;
-use crate::config::Privacy;
+use crate::config::{Privacy, Retries};
 use crate::execute::Links;
 use crate::health::Lengths;
 use crate::links::{EgressLink, EngineLink};
@@ -49,6 +49,8 @@ pub(super) enum Act {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Heard {
     Run(String),
+    /// A model, and the part of the answer that it is to go on from.
+    GoOn(String, String),
     Cancel,
 }
 
@@ -101,6 +103,7 @@ pub(super) struct Plan {
     pub(super) privacy: Privacy,
     pub(super) max_requests: usize,
     pub(super) limits: TimeLimits,
+    pub(super) retries: Retries,
 }
 
 impl Default for Plan {
@@ -109,6 +112,7 @@ impl Default for Plan {
             privacy: Privacy::default(),
             max_requests: 8,
             limits: TimeLimits::default(),
+            retries: Retries::default(),
         }
     }
 }
@@ -139,6 +143,7 @@ impl World {
                 health,
                 metrics: Arc::new(Metrics::new()),
                 limits: plan.limits,
+                retries: plan.retries,
             },
             lengths: Arc::new(Lengths::default()),
             privacy: plan.privacy,
@@ -162,6 +167,20 @@ impl World {
         world
     }
 
+    /// The same where each leg is tried once.
+    pub(super) async fn without_retries(engine: Script, egress: Script) -> Self {
+        let world = Self::empty(Plan {
+            retries: Retries {
+                most: 0,
+                ..Retries::default()
+            },
+            ..Plan::default()
+        });
+        world.start_engine(engine, false).await;
+        world.start_egress(egress).await;
+        world
+    }
+
     /// Starts an engine; one that `restarts` comes back after it died, as the
     /// supervisor would have it.
     pub(super) async fn start_engine(&self, script: Script, restarts: bool) {
@@ -177,7 +196,7 @@ impl World {
                     pid: 1,
                 };
                 let read = |message| match message {
-                    ToEngine::Run(job) => Some((job.job, Some(job.model))),
+                    ToEngine::Run(job) => Some((job.job, Some((job.model, job.partial)))),
                     ToEngine::Cancel(job) => Some((job, None)),
                     _ => None,
                 };
@@ -203,7 +222,7 @@ impl World {
                 providers: vec![card()],
             };
             let read = |message| match message {
-                ToEgress::Run(job) => Some((job.job, Some(job.model))),
+                ToEgress::Run(job) => Some((job.job, Some((job.model, job.partial)))),
                 ToEgress::Cancel(job) => Some((job, None)),
                 _ => None,
             };
@@ -222,6 +241,14 @@ impl World {
             .await
             .unwrap()
             .unwrap()
+    }
+
+    /// The row of a request, once its answer was read, if it has one.
+    pub(super) async fn row_after(&self, answered: Result<Answer, RoadError>) -> Row {
+        if let Ok(answer) = answered {
+            read(answer).await;
+        }
+        self.row().await
     }
 
     /// Whether no further row was settled.
@@ -259,7 +286,7 @@ async fn hears(heard: &Mutex<mpsc::UnboundedReceiver<Heard>>) -> Heard {
 async fn play<In: DeserializeOwned, Out: Serialize>(
     mut stream: UnixStream,
     hello: Out,
-    read: impl Fn(In) -> Option<(JobId, Option<String>)>,
+    read: impl Fn(In) -> Option<(JobId, Option<(String, String)>)>,
     event: impl Fn(JobId, Event) -> Out,
     script: &Script,
     jobs: &mut usize,
@@ -275,11 +302,14 @@ async fn play<In: DeserializeOwned, Out: Serialize>(
             let Some((job, run)) = read(message) else {
                 continue;
             };
-            let Some(model) = run else {
+            let Some((model, partial)) = run else {
                 let _ = tell.send(Heard::Cancel);
                 continue;
             };
-            let _ = tell.send(Heard::Run(model));
+            let _ = tell.send(match partial.as_str() {
+                "" => Heard::Run(model),
+                _ => Heard::GoOn(model, partial),
+            });
             let acts = script(*jobs);
             *jobs += 1;
             for act in acts {
@@ -340,6 +370,7 @@ fn card() -> ProviderCard {
                 completion_micro_per_mtok: 2_000_000,
             }),
             auto: true,
+            prefill: true,
         }],
         open_list: true,
     }

@@ -144,6 +144,10 @@ impl Peer {
             if let Some(at) = find(&self.pending, b"\r\n\r\n") {
                 break at + 4;
             }
+            // Somebody begins with TLS.
+            if self.pending.first() == Some(&0x16) {
+                return None;
+            }
             self.more().await?;
         };
         let head = String::from_utf8(self.pending.drain(..end).collect()).ok()?;
@@ -210,6 +214,23 @@ impl Peer {
                     // Lets the bytes go out before a reset takes them back.
                     self.pause(Duration::from_millis(30), place).await?;
                     return if reset { self.reset() } else { Err(Over) };
+                }
+                Fault::CutInside { text, bytes } => {
+                    if let Some(at) = find(piece, text.as_bytes()) {
+                        // The chunk's frame says how long it would have been.
+                        let frame = framed(piece, chunked).len() - piece.len() - 2;
+                        let bytes = &framed(piece, chunked)[..frame + at + bytes];
+                        self.write(bytes, place).await?;
+                        self.pause(Duration::from_millis(30), place).await?;
+                        return Err(Over);
+                    }
+                }
+                Fault::Drip { after, pause } if number >= after => {
+                    for byte in framed(piece, chunked) {
+                        self.write(&[byte], place).await?;
+                        self.pause(pause, place).await?;
+                    }
+                    continue;
                 }
                 Fault::End { after } if after == number => break,
                 Fault::CutFile { after_bytes } => {
@@ -307,6 +328,17 @@ fn reply(state: &State, request: &Seen, behaviour: &Behaviour) -> Reply {
             return reply;
         }
         Fault::EmptyBody => return Reply::error(200, String::new()),
+        Fault::Page => {
+            let mut reply = Reply::text(200, "<!doctype html><title>Sign in</title>");
+            reply.content_type = "text/html; charset=utf-8";
+            return reply;
+        }
+        Fault::GzipBomb => {
+            let mut reply = Reply::error(200, String::new());
+            reply.headers = vec![("Content-Encoding".to_owned(), "gzip, gzip".to_owned())];
+            reply.body = Body::Whole(BOMB.to_vec());
+            return reply;
+        }
         Fault::Garbage => return Reply::error(200, "{\"choices\": [{]".to_owned()),
         _ => {}
     }
@@ -319,7 +351,9 @@ fn reply(state: &State, request: &Seen, behaviour: &Behaviour) -> Reply {
         }
     }
     let body = request.json();
-    let answer = behaviour.answer.clone().unwrap_or_else(|| fitting(&body));
+    let answer = behaviour.answer.clone();
+    let answer = answer.or_else(|| rest(state, &body));
+    let answer = answer.unwrap_or_else(|| fitting(&body));
     match (request.method.as_str(), request.path.as_str()) {
         ("POST", "/v1/chat/completions") => openai::chat(&body, &answer),
         ("POST", "/v1/completions") => openai::completion(&body, &answer),
@@ -331,6 +365,16 @@ fn reply(state: &State, request: &Seen, behaviour: &Behaviour) -> Reply {
         }
         _ => Reply::error(404, error(404)),
     }
+}
+
+/// What is left to say of the double's text.
+fn rest(state: &State, request: &Value) -> Option<Answer> {
+    let text = state.text.lock().unwrap().clone()?;
+    let last = request["messages"].as_array()?.last()?;
+    let begun = last["content"]
+        .as_str()
+        .filter(|_| last["role"] == "assistant");
+    Some(Answer::text(text.strip_prefix(begun.unwrap_or_default())?))
 }
 
 /// An answer that follows from the request: a call where one is forced or its
@@ -408,6 +452,9 @@ fn framed(piece: &[u8], chunked: bool) -> Vec<u8> {
     out
 }
 
+/// 64 MiB of spaces, packed twice by `gzip -9`.
+const BOMB: &[u8] = include_bytes!("bomb.gz");
+
 /// The body's pieces under faults that change the text itself.
 fn distort(mut pieces: Vec<Vec<u8>>, fault: &Fault, is_anthropic: bool) -> Vec<Vec<u8>> {
     match fault {
@@ -415,6 +462,28 @@ fn distort(mut pieces: Vec<Vec<u8>>, fault: &Fault, is_anthropic: bool) -> Vec<V
             for piece in &mut pieces {
                 *piece = String::from_utf8_lossy(piece)
                     .replace('\n', "\r\n")
+                    .into_bytes();
+            }
+        }
+        Fault::BadEvent { after } => {
+            let at = (*after).min(pieces.len());
+            pieces.insert(at, b"data: {\"choices\": [{\"delta\": \n\n".to_vec());
+        }
+        Fault::Twice => {
+            let rest = pieces.len().saturating_sub(3);
+            let twice = |number: usize| number == 0 || number >= rest;
+            pieces = pieces
+                .into_iter()
+                .enumerate()
+                .flat_map(|(number, piece)| vec![piece; 1 + usize::from(twice(number))])
+                .collect();
+        }
+        Fault::WrongUsage => {
+            for piece in &mut pieces {
+                let text = String::from_utf8_lossy(piece);
+                *piece = text
+                    .replace("\"prompt_tokens\":21", "\"prompt_tokens\":-21")
+                    .replace("\"completion_tokens\":5", "\"completion_tokens\":\"five\"")
                     .into_bytes();
             }
         }

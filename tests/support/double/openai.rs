@@ -29,6 +29,7 @@ fn finish(answer: &Answer) -> &'static str {
         Answer {
             cut_by_limit: true, ..
         } => "length",
+        Answer { filtered: true, .. } => "content_filter",
         Answer { calls, .. } if !calls.is_empty() => "tool_calls",
         _ => "stop",
     }

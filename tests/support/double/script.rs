@@ -54,6 +54,20 @@ pub enum Fault {
     ErrorEvent { after: usize },
     /// A file's bytes end after so many.
     CutFile { after_bytes: usize },
+    /// The connection ends so many bytes into the first occurrence of a text.
+    CutInside { text: &'static str, bytes: usize },
+    /// After so many events, one that is not JSON; then the rest.
+    BadEvent { after: usize },
+    /// After so many events, a byte after each pause.
+    Drip { after: usize, pause: Duration },
+    /// The first event and the last three come twice.
+    Twice,
+    /// A usage that is none.
+    WrongUsage,
+    /// 200 and a web page.
+    Page,
+    /// 200 and a few kilobytes that unpack to many megabytes.
+    GzipBomb,
 }
 
 impl Fault {
@@ -98,6 +112,8 @@ pub struct Answer {
     pub refusal: Option<String>,
     /// The answer ended at its token limit.
     pub cut_by_limit: bool,
+    /// The provider's filter ended the answer.
+    pub filtered: bool,
     /// Tokens of prompt, cached prompt, completion, reasoning.
     pub usage: [u64; 4],
     /// Pause before each event.
@@ -112,6 +128,7 @@ impl Default for Answer {
             calls: Vec::new(),
             refusal: None,
             cut_by_limit: false,
+            filtered: false,
             usage: [21, 8, 5, 0],
             gap: Duration::ZERO,
         }

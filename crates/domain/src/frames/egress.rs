@@ -20,6 +20,11 @@ pub struct EgressJob {
     pub model: String,
     /// The request.
     pub chat: WireChat,
+    /// Text of a partial assistant turn that the answer goes on from; empty
+    /// for a new one.
+    pub partial: String,
+    /// About how many tokens that is: they count against the request's limit.
+    pub partial_tokens: u32,
     /// Whether the provider should stream. A request that is answered whole is
     /// streamed too where that lets us see its first byte.
     pub stream: bool,
@@ -36,8 +41,18 @@ impl EgressJob {
             provider: target.place().to_owned(),
             model: target.model().to_owned(),
             chat: WireChat::of(cleared.chat()),
+            partial: cleared.partial().to_owned(),
+            partial_tokens: 0,
             stream,
             limits,
+        }
+    }
+
+    /// The same job, whose partial answer has about so many tokens.
+    pub fn after(self, partial_tokens: u32) -> Self {
+        Self {
+            partial_tokens,
+            ..self
         }
     }
 }
@@ -187,4 +202,6 @@ pub struct ModelCard {
     pub price: Option<Price>,
     /// Whether `auto` may choose it.
     pub auto: bool,
+    /// Whether it goes on with an assistant turn that it is given in part.
+    pub prefill: bool,
 }

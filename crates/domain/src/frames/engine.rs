@@ -76,6 +76,14 @@ impl EngineJob {
         }
     }
 
+    /// The same job, going on from this part of the answer.
+    pub fn going_on_from(self, partial: &str) -> Self {
+        Self {
+            partial: partial.to_owned(),
+            ..self
+        }
+    }
+
     /// The same job on these terms.
     pub fn on(self, terms: Terms) -> Self {
         Self { terms, ..self }

@@ -18,6 +18,8 @@ pub struct Habits {
     pub developer_role: bool,
     /// `parallel_tool_calls`, `logit_bias` and `reasoning_effort`.
     pub full_options: bool,
+    /// `prefix` on a last turn of the assistant, which is refused without it.
+    pub prefix: bool,
     /// The name of `seed`.
     pub seed: &'static str,
     /// The field that takes an assistant turn's reasoning back.
@@ -30,6 +32,7 @@ const UNKNOWN: Habits = Habits {
     stream_options: true,
     developer_role: true,
     full_options: true,
+    prefix: false,
     seed: "seed",
     reasoning: Some("reasoning_content"),
 };
@@ -54,6 +57,7 @@ impl Habits {
             "api.mistral.ai" => Habits {
                 stream_options: false,
                 full_options: false,
+                prefix: true,
                 seed: "random_seed",
                 ..STRICT
             },

@@ -97,8 +97,11 @@ pub fn encode(
             "/completions"
         }
         Prompt::Turns(turns) => {
-            let messages: Vec<WireMessage<'_>> =
+            let mut messages: Vec<WireMessage<'_>> =
                 turns.iter().map(|turn| message(turn, habits)).collect();
+            if let Some(last) = messages.last_mut() {
+                last.prefix = habits.prefix && last.role == Role::Assistant.as_str();
+            }
             body.set("messages", &messages);
             set_tools(&mut body, chat, habits)?;
             set_format(&mut body, &chat.response_format)?;
@@ -340,6 +343,7 @@ fn message<'a>(message: &'a Message, habits: Habits) -> WireMessage<'a> {
             })
             .collect(),
         tool_call_id: message.tool_call_id.as_deref(),
+        prefix: false,
     }
 }
 
@@ -369,6 +373,8 @@ struct WireMessage<'a> {
     tool_calls: Vec<WireCall<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tool_call_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    prefix: bool,
 }
 
 #[derive(Serialize)]

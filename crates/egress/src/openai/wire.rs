@@ -11,6 +11,7 @@ pub(super) struct Chunk {
     pub(super) id: Option<String>,
     pub(super) model: Option<String>,
     pub(super) choices: Option<Vec<Choice>>,
+    #[serde(default, deserialize_with = "usage")]
     pub(super) usage: Option<WireUsage>,
     pub(super) error: Option<Value>,
     /// Groq's place for the usage of a stream.
@@ -164,6 +165,12 @@ struct PromptDetails {
 #[derive(Deserialize)]
 struct CompletionDetails {
     reasoning_tokens: Option<u64>,
+}
+
+/// A usage that cannot be read is not known; the answer is good all the same.
+fn usage<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<WireUsage>, D::Error> {
+    let value = Option::<Value>::deserialize(from)?;
+    Ok(value.and_then(|value| serde_json::from_value(value).ok()))
 }
 
 impl From<WireUsage> for Usage {

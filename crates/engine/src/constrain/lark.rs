@@ -6,7 +6,7 @@ use nearfar_domain::chat::ResponseFormat;
 use nearfar_domain::events::Failure;
 use serde_json::{Value, json};
 
-use super::{Grammars, MAX_SOURCE, gbnf, schema, wrong};
+use super::{Grammars, MAX_SOURCE, gbnf, schema, unable, wrong};
 
 /// The field that schemas come in.
 const SCHEMA: &str = "response_format.json_schema.schema";
@@ -107,6 +107,15 @@ fn place(error: &str) -> Option<(u32, u32)> {
     }
 }
 
+/// Where white space may stand in JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Spacing {
+    /// One space after commas and colons.
+    Ours,
+    /// Wherever JSON allows it: for an answer that another target began.
+    Any,
+}
+
 /// A grammar in the making: alternatives for the whole answer and their rules.
 pub(super) struct Source {
     starts: Vec<String>,
@@ -117,6 +126,7 @@ pub(super) struct Source {
     field: String,
     /// Its schemas with their fields, to find the one at fault.
     schemas: Vec<(String, Value)>,
+    spacing: Spacing,
 }
 
 impl Source {
@@ -127,6 +137,7 @@ impl Source {
             own: None,
             field: field.to_owned(),
             schemas: Vec::new(),
+            spacing: Spacing::Ours,
         }
     }
 
@@ -142,7 +153,7 @@ impl Source {
 
     /// A rule for JSON that fits `schema`, which came in `field`.
     pub(super) fn json(&mut self, name: &str, schema: &Value, field: &str) {
-        self.rule(name, &json_body(schema));
+        self.rule(name, &json_body(schema, self.spacing));
         self.schemas.push((field.to_owned(), schema.clone()));
     }
 
@@ -176,36 +187,44 @@ impl Source {
         for (field, schema) in &self.schemas {
             if let Err(problem) = grammars.try_compile(&whole(schema)) {
                 let path = culprit(grammars, schema);
-                return wrong(
+                return unable(
                     field,
                     &format!("{field} cannot be followed at {path}: {problem}"),
                 );
             }
         }
         let field = &self.field;
-        wrong(field, &format!("{field} cannot be followed: {problem}"))
+        let message = format!("{field} cannot be followed: {problem}");
+        match problem {
+            Problem::Syntax { .. } | Problem::Nothing => wrong(field, &message),
+            _ => unable(field, &message),
+        }
     }
 }
 
 /// A schema as a grammar of its own.
 fn whole(schema: &Value) -> String {
-    format!("start: {}\n", json_body(schema))
+    format!("start: {}\n", json_body(schema, Spacing::Ours))
 }
 
 /// JSON in one form: a space after commas and colons, no other white space. It
 /// is how models write it mostly, and keys and punctuation follow without
 /// being sampled.
-fn json_body(schema: &Value) -> String {
+fn json_body(schema: &Value, spacing: Spacing) -> String {
     let mut schema = match schema {
         Value::Object(map) => map.clone(),
         Value::Bool(true) => serde_json::Map::new(),
         // Nothing fits: let llguidance say so.
         _ => [("enum".to_owned(), json!([]))].into_iter().collect(),
     };
-    schema.insert(
-        "x-guidance".to_owned(),
-        json!({"whitespace_flexible": false, "item_separator": ", ", "key_separator": ": "}),
-    );
+    let form = match spacing {
+        Spacing::Ours => {
+            json!({"whitespace_flexible": false, "item_separator": ", ", "key_separator": ": "})
+        }
+        // Bounded, or a weak model might write nothing but spaces.
+        Spacing::Any => json!({"whitespace_pattern": r"[\x20\x0A\x0D\x09]{1,40}"}),
+    };
+    schema.insert("x-guidance".to_owned(), form);
     format!("%json {}", Value::Object(schema))
 }
 
@@ -228,10 +247,13 @@ fn field(format: &ResponseFormat) -> &'static str {
 /// The grammar of a response format; not for plain text.
 ///
 /// # Errors
-/// `BadRequest` for what can be told without compiling.
-pub(super) fn response(format: &ResponseFormat) -> Result<Source, Failure> {
+/// `BadRequest` or `Unsupported` for what can be told without compiling.
+pub(super) fn response(format: &ResponseFormat, spacing: Spacing) -> Result<Source, Failure> {
     let field = field(format);
-    let mut source = Source::new(field);
+    let mut source = Source {
+        spacing,
+        ..Source::new(field)
+    };
     source.start("answer");
     match format {
         ResponseFormat::Text => source.rule("answer", "/(?s:.*)/"),
@@ -240,7 +262,7 @@ pub(super) fn response(format: &ResponseFormat) -> Result<Source, Failure> {
         }
         ResponseFormat::JsonSchema { schema, .. } => {
             let schema = schema::checked(schema).map_err(|refused| {
-                wrong(
+                unable(
                     field,
                     &format!("{field} at {}: {}", refused.path, refused.problem),
                 )

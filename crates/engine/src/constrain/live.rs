@@ -111,6 +111,24 @@ impl Constraint {
         }
     }
 
+    /// Takes what was written elsewhere as written. Returns whether it fits.
+    pub(super) fn resume(&mut self, text: &str) -> bool {
+        match self.phase {
+            // Calls that were begun are not resumed; what was shown is text.
+            Phase::Free | Phase::Reasoning { .. } => true,
+            Phase::First { .. } | Phase::Held => {
+                self.phase = Phase::Held;
+                let Ok(environment) = self.matcher.tok_env() else {
+                    return false;
+                };
+                // The grammar reads bytes: any tokens that spell them will do.
+                let tokens = environment.tok_trie().greedy_tokenize(text.as_bytes());
+                let taken = self.matcher.try_consume_tokens(&tokens);
+                taken.is_ok_and(|taken| taken == tokens.len())
+            }
+        }
+    }
+
     /// The tokens that may come next; `None` when all may.
     ///
     /// # Errors

@@ -27,6 +27,7 @@ use llguidance::{Matcher, ParserFactory};
 use nearfar_domain::chat::{Chat, ResponseFormat, ToolChoice};
 use nearfar_domain::events::{Failure, FailureKind};
 
+use lark::Spacing;
 pub use live::{Constraint, ConstraintError, Mask};
 
 use crate::gguf::LoadError;
@@ -104,15 +105,45 @@ impl Grammars {
     }
 
     /// The constraint that a request asks for; `None` when it asks for none.
+    /// `begun` is the part of the answer that was written elsewhere: it counts
+    /// as written by the grammar, in whatever spacing its JSON came.
     ///
     /// # Errors
-    /// `BadRequest` with the field, the place in the schema and the mend.
+    /// `BadRequest` or `Unsupported` with the field, the place in the schema and
+    /// the mend. `Unsupported` when what has begun does not fit the form.
     pub fn constraint(
         &self,
         chat: &Chat,
         format: ToolFormat,
         tokenizer: &Tokenizer,
         reasoning: Reasoning,
+        begun: &str,
+    ) -> Result<Option<Constraint>, Failure> {
+        if begun.is_empty() {
+            return self.fresh(chat, format, tokenizer, reasoning, Spacing::Ours);
+        }
+        for spacing in [Spacing::Ours, Spacing::Any] {
+            let fresh = self.fresh(chat, format, tokenizer, Reasoning::None, spacing)?;
+            let Some(mut constraint) = fresh else {
+                return Ok(None);
+            };
+            if constraint.resume(begun) {
+                return Ok(Some(constraint));
+            }
+        }
+        Err(unable(
+            "response_format",
+            "the answer that broke off does not fit the form that was asked for, so it cannot be gone on with",
+        ))
+    }
+
+    fn fresh(
+        &self,
+        chat: &Chat,
+        format: ToolFormat,
+        tokenizer: &Tokenizer,
+        reasoning: Reasoning,
+        spacing: Spacing,
     ) -> Result<Option<Constraint>, Failure> {
         let marks = tools::Marks::of(format, tokenizer);
         let offered = !chat.tools.is_empty() && chat.tool_choice != ToolChoice::None;
@@ -122,7 +153,7 @@ impl Grammars {
         );
         if forced {
             let Some(marks) = marks.filter(|_| offered) else {
-                return Err(wrong(
+                return Err(unable(
                     "tool_choice",
                     "this model's template offers no tools in a form that can be demanded; use tool_choice \"auto\" or another model",
                 ));
@@ -132,7 +163,7 @@ impl Grammars {
             return Ok(Some(Constraint::whole(matcher, reasoning, &self.gap)));
         }
         if chat.response_format != ResponseFormat::Text {
-            let mut source = lark::response(&chat.response_format)?;
+            let mut source = lark::response(&chat.response_format, spacing)?;
             if let Some(marks) = marks.filter(|_| offered) {
                 source.or(tools::calls(chat, &marks, false)?)?;
             }
@@ -204,6 +235,14 @@ impl Grammars {
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(String, Matcher)>> {
         // A panic elsewhere cannot leave the list half-changed.
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// This model cannot do it; another may.
+fn unable(field: &str, message: &str) -> Failure {
+    Failure {
+        kind: FailureKind::Unsupported,
+        ..wrong(field, message)
     }
 }
 

@@ -5,7 +5,7 @@ use nearfar_domain::events::Failure;
 use serde_json::{Value, json};
 
 use super::lark::{Source, literal, with_definitions};
-use super::{schema, wrong};
+use super::{schema, unable, wrong};
 use crate::output::ToolFormat;
 use crate::tokenizer::Tokenizer;
 
@@ -269,7 +269,7 @@ fn arguments(tool: &Tool, field: &str, must: bool) -> Result<Value, Failure> {
             Ok(Value::Object(map))
         }
         Ok(_) => Ok(json!({"type": "object"})),
-        Err(refused) if must || tool.strict == Some(true) => Err(wrong(
+        Err(refused) if must || tool.strict == Some(true) => Err(unable(
             field,
             &format!("{field} at {}: {}", refused.path, refused.problem),
         )),

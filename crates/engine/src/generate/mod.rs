@@ -483,7 +483,7 @@ fn without_logprob(id: u32) -> Choice {
 
 fn unfollowed(error: &ConstraintError) -> Failure {
     let kind = match error {
-        ConstraintError::TooComplex => FailureKind::BadRequest,
+        ConstraintError::TooComplex => FailureKind::Unsupported,
         ConstraintError::DeadEnd => FailureKind::TargetError,
     };
     Failure::new(kind, error.to_string())

@@ -39,7 +39,7 @@ struct Read {
 
 pub(super) fn prepare(ready: &ReadyModel, chat: &Chat, partial: &str) -> Result<Prepared, Failure> {
     if chat.has_images() {
-        return Err(wrong(
+        return Err(unable(
             "messages",
             "this model does not see pictures; remove them or use a model that does",
         ));
@@ -63,7 +63,7 @@ pub(super) fn prepare(ready: &ReadyModel, chat: &Chat, partial: &str) -> Result<
         },
         Prompt::Turns(_) => read_turns(ready, chat, partial)?,
         Prompt::Inputs(_) => {
-            return Err(wrong(
+            return Err(unable(
                 "model",
                 "this model answers in words and makes no vectors; name an embedding model",
             ));
@@ -83,19 +83,24 @@ pub(super) fn prepare(ready: &ReadyModel, chat: &Chat, partial: &str) -> Result<
     if left == 0 {
         return Err(too_long(chat, &used.to_string(), context));
     }
-    // An answer that goes on from a part of it is not checked again: where it
-    // was begun under a constraint, it goes on without one.
-    let constraint = if partial.is_empty() {
-        ready.constraint(chat, read.format, read.reasoning)?
-    } else {
-        None
+    let constraint = ready.constraint(chat, read.format, read.reasoning, partial)?;
+    // What another target wrote of the answer counts.
+    let written = match partial {
+        "" => 0,
+        partial => ready
+            .tokenizer
+            .encode(partial, false)
+            .map_err(|error| encoding(&error))?
+            .len(),
     };
     let one_call = chat.params.parallel_tool_calls == Some(false);
     Ok(Prepared {
         tokens: read.tokens,
         // A client's limit is a bound and not a wish: many send one that no
         // small context has. An answer that reaches the context's end says so.
-        limit: wanted.map_or(left, |wanted| left.min(wanted as usize)),
+        limit: wanted.map_or(left, |wanted| {
+            left.min((wanted as usize).saturating_sub(written).max(1))
+        }),
         settings,
         constraint,
         writer: Writer::new(read.splitter, &chat.params.stop, one_call),
@@ -104,7 +109,7 @@ pub(super) fn prepare(ready: &ReadyModel, chat: &Chat, partial: &str) -> Result<
 
 fn read_turns(ready: &ReadyModel, chat: &Chat, partial: &str) -> Result<Read, Failure> {
     let Some(template) = &ready.template else {
-        return Err(wrong(
+        return Err(unable(
             "messages",
             "this model has no chat template, so it cannot hold a conversation; use /v1/completions",
         ));
@@ -143,7 +148,7 @@ fn read_turns(ready: &ReadyModel, chat: &Chat, partial: &str) -> Result<Read, Fa
         template.source().contains("<think>") && chat.params.enable_thinking != Some(false);
     let reasoning = match marks {
         Some((_, end)) if thinking => Reasoning::Open { end },
-        Some((open, end)) if may_think && !closes => Reasoning::Possible { open, end },
+        Some((open, end)) if may_think && partial.is_empty() => Reasoning::Possible { open, end },
         _ => Reasoning::None,
     };
     let names = chat.tools.iter().map(|tool| tool.name.clone()).collect();
@@ -162,6 +167,14 @@ fn field(chat: &Chat) -> &'static str {
         Prompt::Turns(_) => "messages",
         Prompt::Text(_) => "prompt",
         Prompt::Inputs(_) => "input",
+    }
+}
+
+/// This model cannot do it; another may.
+fn unable(field: &str, message: &str) -> Failure {
+    Failure {
+        kind: FailureKind::Unsupported,
+        ..wrong(field, message)
     }
 }
 

@@ -120,6 +120,7 @@ impl ReadyModel {
         chat: &Chat,
         format: ToolFormat,
         reasoning: Reasoning,
+        begun: &str,
     ) -> Result<Option<Constraint>, Failure> {
         let wanted = chat.response_format != ResponseFormat::Text || format != ToolFormat::None;
         if !wanted
@@ -139,7 +140,7 @@ impl ReadyModel {
                 self.grammars.get_or_init(|| made)
             }
         };
-        grammars.constraint(chat, format, &self.tokenizer, reasoning)
+        grammars.constraint(chat, format, &self.tokenizer, reasoning, begun)
     }
 
     /// Whether a token's text belongs to the answer.

@@ -185,7 +185,7 @@ impl Models {
             return Err(Failure {
                 field: Some("model".to_owned()),
                 ..Failure::new(
-                    FailureKind::BadRequest,
+                    FailureKind::Unsupported,
                     "this model makes vectors and does not answer in words; name another one",
                 )
             });

@@ -556,9 +556,9 @@ fn vectors_are_made_beside_an_answer_in_words() {
     assert_eq!(made(&gate.whole(3)), 1);
     // The wrong kind of model is said to be one.
     gate.run(4, &words, vectors_of(1));
-    assert_eq!(gate.whole(4).failure(), FailureKind::BadRequest);
+    assert_eq!(gate.whole(4).failure(), FailureKind::Unsupported);
     gate.run(5, &source, ask("hi"));
-    assert_eq!(gate.whole(5).failure(), FailureKind::BadRequest);
+    assert_eq!(gate.whole(5).failure(), FailureKind::Unsupported);
 }
 
 #[test]

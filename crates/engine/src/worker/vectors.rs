@@ -255,7 +255,7 @@ impl Compute {
                     let failure = Failure {
                         field: Some("model".to_owned()),
                         ..Failure::new(
-                            FailureKind::BadRequest,
+                            FailureKind::Unsupported,
                             "this model answers in words and makes no vectors; name an embedding model",
                         )
                     };

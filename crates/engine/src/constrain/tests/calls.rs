@@ -94,7 +94,7 @@ fn blind_walk(chat: &Chat, format: ToolFormat, random: &mut impl FnMut(u32) -> u
     static GRAMMARS: OnceLock<Grammars> = OnceLock::new();
     let grammars = GRAMMARS.get_or_init(|| Grammars::new(tokenizer).unwrap());
     let mut constraint = grammars
-        .constraint(chat, format, tokenizer, Reasoning::None)
+        .constraint(chat, format, tokenizer, Reasoning::None, "")
         .unwrap()
         .unwrap();
     let mut bytes = Vec::new();
@@ -202,7 +202,7 @@ fn the_grammar_begins_after_the_reasoning() {
     let chat = by_schema(&json!({"const": {"a": 1}}));
     let begin = |reasoning| {
         grammars
-            .constraint(&chat, ToolFormat::None, tokenizer, reasoning)
+            .constraint(&chat, ToolFormat::None, tokenizer, reasoning, "")
             .unwrap()
             .unwrap()
     };
@@ -247,7 +247,7 @@ fn a_call_that_the_model_begins_must_fit() {
     // Whether all of a text may be written.
     let writes = |text: &str| {
         let mut constraint = grammars
-            .constraint(&chat, ToolFormat::Hermes, tokenizer, Reasoning::None)
+            .constraint(&chat, ToolFormat::Hermes, tokenizer, Reasoning::None, "")
             .unwrap()
             .unwrap();
         tokenizer.encode(text, true).unwrap().iter().all(|id| {

@@ -78,7 +78,7 @@ fn within(tokens: u32) -> Params {
 
 fn refusal(schema: &Value) -> String {
     let failure = answer(&by_schema(schema)).err().unwrap();
-    assert_eq!(failure.kind, FailureKind::BadRequest);
+    assert_eq!(failure.kind, FailureKind::Unsupported);
     assert_eq!(
         failure.field.as_deref(),
         Some("response_format.json_schema.schema")
@@ -248,7 +248,12 @@ fn hostile_schemas_and_grammars_are_refused_and_quoted_nowhere() {
         }) {
             Ok(told) => assert_eq!(told.reason, Some(FinishReason::Length)),
             Err(failure) => {
-                assert_eq!(failure.kind, FailureKind::BadRequest, "{}", failure.message)
+                assert_eq!(
+                    failure.kind,
+                    FailureKind::Unsupported,
+                    "{}",
+                    failure.message
+                )
             }
         }
     }
@@ -279,4 +284,68 @@ fn hostile_schemas_and_grammars_are_refused_and_quoted_nowhere() {
     let failure = answer(&regex).err().unwrap();
     assert_eq!(failure.field.as_deref(), Some("guided_regex"));
     assert!(!failure.message.contains("secret"), "{}", failure.message);
+}
+
+/// The rest of an answer that was begun elsewhere.
+fn rest(chat: &Chat, begun: &str) -> Result<(String, Option<FinishReason>), Failure> {
+    let ready = concierge();
+    let prepared = Generation::prepare(&ready, chat, begun)?;
+    let mut generation = Generation::new(ready, prepared);
+    let mut events = Vec::new();
+    while generation.step(&mut events)? == Progress::More {}
+    let mut text = String::new();
+    let mut reason = None;
+    for event in events {
+        match event {
+            Event::Content(more) => text.push_str(&more),
+            Event::Finished { reason: why, .. } => reason = Some(why),
+            _ => {}
+        }
+    }
+    Ok((text, reason))
+}
+
+#[test]
+fn an_answer_that_was_begun_elsewhere_goes_on_within_its_form() {
+    let schema = json!({
+        "type": "object",
+        "properties": {
+            "city": {"type": "string", "maxLength": 12},
+            "open": {"type": "boolean"},
+        },
+        "required": ["city", "open"],
+        "additionalProperties": false,
+    });
+    let chat = Chat {
+        params: within(200),
+        ..by_schema(&schema)
+    };
+    for begun in [
+        r#"{"city": "Ly"#,
+        r#"{"city":"Lyon","op"#,
+        "{\n  \"city\": \"Lyon\",\n  \"open\":",
+        "{",
+        r#"{"city": "Lyon", "open": true}"#,
+    ] {
+        let (more, reason) = rest(&chat, begun).unwrap();
+        assert_eq!(reason, Some(FinishReason::Stop), "{begun}");
+        let whole: Value = serde_json::from_str(&format!("{begun}{more}")).unwrap();
+        assert!(fits(&schema, &schema, &whole), "{begun}{more}");
+    }
+    // What cannot become a fitting answer any more is not gone on with.
+    for begun in ["Sure! Here is", r#"{"town": "Ly"#, r#"{"city": 7"#] {
+        let failure = rest(&chat, begun).err().unwrap();
+        assert_eq!(failure.kind, FailureKind::Unsupported);
+    }
+}
+
+#[test]
+fn a_choice_that_was_begun_elsewhere_is_finished() {
+    let chat = Chat {
+        response_format: ResponseFormat::Choice(vec!["breakfast".into(), "dinner".into()]),
+        params: within(20),
+        ..ask("Which meal?")
+    };
+    assert_eq!(rest(&chat, "break").unwrap().0, "fast");
+    assert_eq!(rest(&chat, "dinner").unwrap().0, "");
 }
