@@ -205,6 +205,7 @@ fn source_word(ceiling: Ceiling) -> String {
         Source::Tag => "tag",
         Source::UnknownTag => "unknown_tag",
         Source::Route => "route",
+        Source::Conversation => "conversation",
     }
     .to_owned()
 }

@@ -132,6 +132,7 @@ fn wire(setup: Setup, config: Config, ledger: Arc<Ledger>, catalog: Arc<Catalog>
         metrics,
         ledger,
         catalog,
+        conversations: Arc::default(),
     })
 }
 

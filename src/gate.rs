@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use crate::catalog::{Catalog, LocalModel};
 use crate::config::Config;
+use crate::conversations::Conversations;
 use crate::handover::{PartState, Role, Setup};
 use crate::road::{Answer, Asked, Road, RoadError};
 use crate::store::Ledger;
@@ -27,6 +28,7 @@ pub struct Gate {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) catalog: Arc<Catalog>,
+    pub(crate) conversations: Arc<Conversations>,
 }
 
 /// The other processes, as `/readyz` tells of them.
@@ -110,6 +112,11 @@ impl Gate {
     /// This device's models. A rescan blocks: ask on a blocking thread.
     pub fn catalog(&self) -> &Arc<Catalog> {
         &self.catalog
+    }
+
+    /// Answers that are kept for a while, to go on from.
+    pub fn conversations(&self) -> &Arc<Conversations> {
+        &self.conversations
     }
 
     /// What the engine last said of itself.

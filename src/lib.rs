@@ -17,6 +17,7 @@ pub mod app;
 pub mod catalog;
 pub mod cli;
 pub mod config;
+pub mod conversations;
 pub mod execute;
 pub mod gate;
 pub mod handover;

@@ -18,7 +18,7 @@ use nearfar_domain::events::{Event, Failure};
 use nearfar_domain::explain::{Ability, Explanation, Reason, Verdict};
 use nearfar_domain::frames::{Priority, Purpose, Terms};
 use nearfar_domain::ids::{DecisionId, TargetId};
-use nearfar_domain::privacy::{Classified, Say, Zone, classify};
+use nearfar_domain::privacy::{Ceiling, Classified, Say, Zone, classify};
 use nearfar_domain::route::{self, Facts, ModelChoice, Side};
 use nearfar_domain::snapshot::Snapshot;
 
@@ -80,7 +80,8 @@ impl Road {
             mut snapshot,
             models,
         } = considered.inspect_err(|_| account.refused("no_such_model"))?;
-        account.classified(request.ceiling());
+        let ceiling = request.ceiling();
+        account.classified(ceiling);
         if facts.model == ModelChoice::Auto && terms.purpose == Purpose::Answer {
             let (engine, tokens) = (&self.links.engine, facts.prompt_tokens);
             known::look(engine, &request, tokens, &models, &mut snapshot).await;
@@ -112,6 +113,7 @@ impl Road {
                 target: begun.target,
                 zone: begun.zone,
                 reason,
+                ceiling,
                 attempt: begun.attempt,
                 events: begun.events,
             }),
@@ -265,6 +267,8 @@ pub struct Answer {
     pub zone: Zone,
     /// Why the first leg was the first.
     pub reason: Reason,
+    /// How far the request may go, and who said so.
+    pub ceiling: Ceiling,
     /// 1 for the first leg.
     pub attempt: u32,
     /// The rest; the first event is the first visible one, or `Finished`.

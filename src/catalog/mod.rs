@@ -150,7 +150,7 @@ pub fn suggested_name(stem: &str) -> String {
 #[derive(Debug)]
 pub struct Catalog {
     store: ModelStore,
-    embedded: Option<LocalModel>,
+    embedded: Option<(LocalModel, FileFacts)>,
     models: ArcSwap<Vec<LocalModel>>,
     /// Scans go one after the other, so that an older one cannot win.
     scanning: Mutex<()>,
@@ -163,7 +163,7 @@ impl Catalog {
     pub fn open(state_dir: &Path) -> Catalog {
         let catalog = Catalog {
             store: ModelStore::new(state_dir),
-            embedded: embedded().map(|(model, _)| model),
+            embedded: embedded(),
             models: ArcSwap::default(),
             scanning: Mutex::new(()),
         };
@@ -180,7 +180,8 @@ impl Catalog {
     /// Blocks on the disk.
     pub fn rescan(&self) -> usize {
         let _one = self.scanning.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut models: Vec<LocalModel> = self.embedded.iter().cloned().collect();
+        let embedded = self.embedded.iter().map(|(model, _)| model.clone());
+        let mut models: Vec<LocalModel> = embedded.collect();
         for manifest in self.store.manifests_or_warn() {
             if let Err(problem) = self.store.check_place(&manifest) {
                 tracing::warn!(
@@ -195,6 +196,12 @@ impl Catalog {
         let count = models.len();
         self.models.store(Arc::new(models));
         count
+    }
+
+    /// The embedded model's name, and what its file says.
+    pub fn embedded_facts(&self) -> Option<(&str, &FileFacts)> {
+        let (model, facts) = self.embedded.as_ref()?;
+        Some((&model.name, facts))
     }
 
     /// The store behind it.

@@ -10,11 +10,11 @@ use axum::routing::{get, post};
 
 use super::asked::{Understood, asked};
 use super::body::Bodies;
-use super::openai::{embeddings, models, request};
+use super::openai::{embeddings, models, request, responses};
 use super::problem::Problem;
 use super::reply::{json, reply};
 use super::route::explanation_json;
-use super::{prefill, probes, reply::Wish};
+use super::{ollama, prefill, probes, reply::Wish};
 use crate::gate::Gate;
 use crate::road::Asked;
 
@@ -37,6 +37,8 @@ pub(crate) fn routes() -> Router<Arc<Api>> {
         .route("/healthz", get(probes::healthz))
         .route("/readyz", get(probes::readyz))
         .route("/metrics", get(probes::metrics))
+        .merge(responses::routes())
+        .merge(ollama::routes())
 }
 
 /// Whether a path is OpenAI's or our own: what is neither may be of another
@@ -52,7 +54,7 @@ pub(crate) fn is_known(path: &str) -> bool {
         "/readyz",
         "/metrics",
     ];
-    KNOWN.contains(&path)
+    KNOWN.contains(&path) || path.starts_with("/v1/responses")
 }
 
 async fn chat_completions(

@@ -8,7 +8,7 @@ use crate::road::EventStream;
 
 /// The most bytes of an answer that is kept whole. A provider that sends
 /// without end must not fill the gate's memory.
-const MAX_WHOLE_BYTES: usize = 64 << 20;
+pub(crate) const MAX_WHOLE_BYTES: usize = 64 << 20;
 
 /// A whole answer.
 #[derive(Default)]

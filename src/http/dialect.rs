@@ -7,7 +7,7 @@
 //! and [`Dialect::of`] tells which shape a request gets, whatever became of it.
 
 use axum::http::HeaderMap;
-use nearfar_domain::events::Event;
+use nearfar_domain::events::{Event, Failure};
 use nearfar_domain::ids::{DecisionId, TargetId};
 use serde_json::Value;
 
@@ -71,7 +71,10 @@ impl About {
 /// How one kind of answer is written in its dialect.
 pub(crate) trait Form: Send {
     /// The body of a whole answer.
-    fn whole(&self, about: &About, answer: &Collected) -> Value;
+    ///
+    /// # Errors
+    /// When the answer cannot be written in this dialect.
+    fn whole(&self, about: &About, answer: &Collected) -> Result<Value, Failure>;
 
     /// What writes the answer as a stream.
     fn chunks(self: Box<Self>, about: About) -> Box<dyn Chunks>;

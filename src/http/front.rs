@@ -94,11 +94,15 @@ impl Front {
 
 async fn no_such_path(request: Request<Body>) -> Problem {
     // Paths are the client's text; only their shape is told.
-    let mend = if request.uri().path().starts_with("/v1") {
-        "The paths are POST /v1/chat/completions, /v1/completions, /v1/embeddings, /v1/prefill, \
-         /v1/route and GET /v1/models."
+    let path = request.uri().path();
+    let mend = if path.starts_with("/v1") {
+        "The paths are POST /v1/chat/completions, /v1/completions, /v1/responses, /v1/embeddings, \
+         /v1/prefill, /v1/route and GET /v1/models."
+    } else if path.starts_with("/api") {
+        "The paths are POST /api/chat, /api/generate, /api/embed, /api/show and GET /api/tags, \
+         /api/ps, /api/version."
     } else {
-        "The API's paths begin with /v1."
+        "The API's paths begin with /v1, or with /api for Ollama's."
     };
     Problem::not_found("unknown_path", format!("There is no such path. {mend}"))
 }

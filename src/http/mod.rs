@@ -3,7 +3,7 @@
 //! In reading order: [`listener`] accepts connections within limits, [`front`]
 //! is what holds for every request, [`hosts`] keeps web pages out, [`body`]
 //! reads bodies within bounds, [`dialect`] says what a dialect is and
-//! [`openai`] is one, [`tags`] and [`asked`] make a question for the road out
+//! [`openai`] and [`ollama`] are two, [`tags`] and [`asked`] make a question for the road out
 //! of a request, [`reply`] sends the answer, [`problem`] is every error. [`api`] and [`admin`] are the routes of
 //! the data and the control API. Nothing here decides where a request goes.
 
@@ -18,6 +18,7 @@ mod front;
 mod hosts;
 mod listener;
 mod memory;
+pub(crate) mod ollama;
 pub mod openai;
 mod prefill;
 mod probes;

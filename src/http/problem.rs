@@ -247,6 +247,23 @@ impl Problem {
         problem
     }
 
+    /// The same, where the dialect has another name for a field.
+    pub(crate) fn renamed(mut self, from: &str, to: &str) -> Self {
+        if let Some(param) = &mut self.0.param
+            && let Some(rest) = param.strip_prefix(from)
+        {
+            *param = format!("{to}{rest}");
+            self.0.message = self.0.message.replace(from, to);
+        }
+        self
+    }
+
+    /// The same under another code.
+    pub(crate) fn coded(mut self, code: &str) -> Self {
+        code.clone_into(&mut self.0.code);
+        self
+    }
+
     /// The same, with the decision and the leg that it came from.
     pub(crate) fn of_leg(mut self, decision: DecisionId, target: TargetId) -> Self {
         self.0.leg = Some((decision, target));
@@ -264,7 +281,7 @@ impl Problem {
         match dialect {
             Dialect::Openai => self.openai_body(),
             Dialect::Anthropic => self.anthropic_body(request_id),
-            Dialect::Ollama => json!({"error": self.0.message}),
+            Dialect::Ollama => super::ollama::error_body(self),
         }
     }
 

@@ -119,7 +119,11 @@ fn each_dialect_has_its_shape_of_the_same_error() {
     assert_eq!(body["request_id"], "req_1");
     assert_eq!(body["nearfar"]["param"], "temperature");
     let body = problem.body(Dialect::Ollama, None);
-    assert_eq!(body, json!({"error": "It must be a number from 0 to 1."}));
+    assert_eq!(
+        body,
+        json!({"error": "temperature: It must be a number from 0 to 1.",
+               "code": "invalid_value", "param": "temperature"})
+    );
 
     for (problem, kind) in [
         (Problem::no_such_model("None."), "not_found_error"),
@@ -144,4 +148,24 @@ fn each_dialect_has_its_shape_of_the_same_error() {
         let body = problem.body(Dialect::Anthropic, None);
         assert_eq!(body["error"]["type"], kind, "{body}");
     }
+}
+
+#[test]
+fn a_field_has_the_name_that_its_dialect_gives_it() {
+    let failure = Failure {
+        field: Some("response_format.json_schema.schema".into()),
+        ..Failure::new(
+            FailureKind::BadRequest,
+            "response_format.json_schema.schema at #/properties/a: no.",
+        )
+    };
+    let told = |from, to| Problem::failed(&failure).renamed(from, to).openai_body();
+    let body = told("response_format.json_schema", "text.format");
+    assert_eq!(body["error"]["param"], "text.format.schema");
+    assert_eq!(
+        body["error"]["message"],
+        "text.format.schema at #/properties/a: no."
+    );
+    let body = told("messages", "input");
+    assert_eq!(body["error"]["param"], "response_format.json_schema.schema");
 }

@@ -48,8 +48,9 @@ pub(crate) async fn reply(answer: Answer, wish: Wish) -> Response {
     let mut response = if wish.stream {
         stream(answer.events, wish.form.chunks(about), KEEP_ALIVE)
     } else {
-        match collect(answer.events).await {
-            Ok(whole) => json(StatusCode::OK, &wish.form.whole(&about, &whole)),
+        let whole = collect(answer.events).await;
+        match whole.and_then(|whole| wish.form.whole(&about, &whole)) {
+            Ok(body) => json(StatusCode::OK, &body),
             Err(failure) => {
                 return Problem::failed(&failure)
                     .of_leg(about.decision, about.target)

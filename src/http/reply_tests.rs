@@ -9,7 +9,7 @@ use axum::routing::post;
 use nearfar_domain::events::{Failure, FailureKind, FinishReason, Usage};
 use nearfar_domain::explain::Reason;
 use nearfar_domain::ids::{DecisionId, TargetId};
-use nearfar_domain::privacy::Zone;
+use nearfar_domain::privacy::{Ceiling, Zone};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -44,6 +44,7 @@ fn script() -> (Answer, mpsc::Sender<Event>, oneshot::Receiver<()>) {
         target: TargetId::local("concierge"),
         zone: Zone::Device,
         reason: Reason::Near,
+        ceiling: Ceiling::OPEN,
         attempt: 2,
         events: Box::pin(Script {
             events,

@@ -58,6 +58,8 @@ pub enum Source {
     UnknownTag,
     /// The request asked for local targets only.
     Route,
+    /// An earlier turn of the same conversation.
+    Conversation,
 }
 
 /// What one source says.

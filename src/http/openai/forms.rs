@@ -1,5 +1,6 @@
 //! OpenAI's kinds of answers, as [`crate::http::reply`] sends them.
 
+use nearfar_domain::events::Failure;
 use serde_json::Value;
 
 use super::shape::Head;
@@ -36,13 +37,13 @@ impl OpenaiForm {
 }
 
 impl Form for OpenaiForm {
-    fn whole(&self, about: &About, answer: &Collected) -> Value {
+    fn whole(&self, about: &About, answer: &Collected) -> Result<Value, Failure> {
         let head = self.head(about);
-        match &self.kind {
+        Ok(match &self.kind {
             Kind::Chat => chat::whole(&head, answer),
             Kind::Text { echo } => text::whole(&head, answer, echo.as_deref()),
             Kind::Vectors { base64 } => embeddings::whole(&head, answer, *base64),
-        }
+        })
     }
 
     fn chunks(self: Box<Self>, about: About) -> Box<dyn Chunks> {

@@ -13,7 +13,7 @@ const MAX_TOKENS: i64 = 1 << 24;
 
 /// Takes the parameters that both endpoints share. Log-probabilities are not
 /// among them: each endpoint has its own form.
-pub(super) fn params(fields: &mut Fields) -> Result<Params, Problem> {
+pub(crate) fn params(fields: &mut Fields) -> Result<Params, Problem> {
     let max_completion = fields.integer("max_completion_tokens", 1, MAX_TOKENS)?;
     let max = fields.integer("max_tokens", 1, MAX_TOKENS)?;
     let mut enable_thinking = fields.boolean("enable_thinking")?;
@@ -42,7 +42,7 @@ pub(super) fn params(fields: &mut Fields) -> Result<Params, Problem> {
     })
 }
 
-fn stop(fields: &mut Fields) -> Result<Vec<String>, Problem> {
+pub(crate) fn stop(fields: &mut Fields) -> Result<Vec<String>, Problem> {
     let wrong = || {
         Problem::field(
             "stop",

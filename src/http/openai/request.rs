@@ -15,7 +15,7 @@ use crate::http::fields::{Fields, kind};
 use crate::http::problem::Problem;
 
 /// The most messages and tools that one request may carry.
-const MAX_MESSAGES: usize = 4096;
+pub(crate) const MAX_MESSAGES: usize = 4096;
 const MAX_TOOLS: usize = 256;
 
 /// A request as it was meant.
@@ -358,7 +358,7 @@ fn tool_call(path: &str, value: Value) -> Result<ToolCall, Problem> {
     })
 }
 
-fn tools(fields: &mut Fields) -> Result<Vec<Tool>, Problem> {
+pub(crate) fn tools(fields: &mut Fields) -> Result<Vec<Tool>, Problem> {
     let Some(items) = fields.array("tools")? else {
         return Ok(Vec::new());
     };
