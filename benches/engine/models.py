@@ -34,19 +34,18 @@ def byte_letters():
 
 
 def vocabulary(count):
-    """Bytes, pairs and triples of letters with their merges, then fillers, then the end token."""
+    """Bytes, pairs of letters, words (a space and three letters) with their merges, then fillers,
+    then the end token. A space joins the next letter first and the other two join each other, so
+    that an answer, which is mostly such words, becomes the same tokens when it is read again."""
+    letters = string.ascii_lowercase + string.ascii_uppercase
+    space = "Ġ"
     tokens, merges = list(byte_letters().values()), []
-    known, level = set(tokens), ["Ġ", *string.ascii_lowercase]
-    for _ in range(2):
-        longer = []
-        for left in level:
-            for right in string.ascii_lowercase:
-                if left + right not in known:
-                    known.add(left + right)
-                    tokens.append(left + right)
-                    merges.append(f"{left} {right}")
-                    longer.append(left + right)
-        level = longer
+    pairs = [(space, x) for x in letters] + [(x, y) for x in letters for y in letters]
+    words = [(space + x, y + z) for x in letters for y in letters for z in letters]
+    room = count - len(tokens) - 1
+    for left, right in (pairs + words)[:room]:
+        tokens.append(left + right)
+        merges.append(f"{left} {right}")
     tokens += [f"<filler {i}>" for i in range(count - len(tokens) - 1)]
     return tokens + [END], [1] * (count - 1) + [3], merges
 

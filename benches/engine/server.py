@@ -36,7 +36,7 @@ TOKENS = 30
 
 
 def text(words, seed):
-    """Lower-case nonsense: about one and a half tokens a word with the models of models.py."""
+    """Lower-case nonsense: about one and a third tokens a word with the models of models.py."""
     rng = random.Random(seed)
     return " ".join("".join(rng.choice("etaoinsrhdlu") for _ in range(rng.choice([2, 3, 3]))) for _ in range(words))
 
@@ -137,7 +137,7 @@ class Llama(Server):
         self.stream([{"role": "user", "content": "a"}], 1)
 
 
-def conversation(server, seed, turns, system_words=400, stamps=None):
+def conversation(server, seed, turns, system_words=450, stamps=None):
     """Times to the first token of each turn."""
     messages, times, prompt = [{"role": "system", "content": text(system_words, seed)}], [], None
     for turn in range(turns):
@@ -202,7 +202,7 @@ def intruder(args):
         while len(stamps) < 20:
             time.sleep(0.01)
         begun = time.perf_counter()
-        first, _, _, prompt = server.stream([{"role": "user", "content": text(1350, 7)}], 1)
+        first, _, _, prompt = server.stream([{"role": "user", "content": text(1500, 7)}], 1)
         ended = time.perf_counter()
         speaker.join()
         gaps = [b - a for a, b in zip(stamps, stamps[1:]) if a <= ended and b >= begun]
@@ -215,7 +215,7 @@ def intruder(args):
 
 def restart(args):
     server = Nearfar(args)
-    messages = [{"role": "system", "content": text(400, 3)}]
+    messages = [{"role": "system", "content": text(450, 3)}]
     body = {"model": server.model, "messages": messages, "pin": True}
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=600)
     connection.request("POST", "/v1/prefill", json.dumps(body), {"content-type": "application/json"})
