@@ -78,3 +78,127 @@ fn it_stays_on_this_device_and_names_what_is_wrong() {
     assert_eq!(reply.status, 200);
     daemon.stop();
 }
+
+/// A system prompt of some hundred tokens.
+fn long(seed: u32) -> String {
+    let words = ["pool", "towel", "lift", "garden", "guest", "key"];
+    let word = |i: u32| {
+        format!(
+            "{} {}",
+            words[(i * seed) as usize % words.len()],
+            i * 7 + seed
+        )
+    };
+    (0..60).map(word).collect::<Vec<_>>().join(". ")
+}
+
+fn pinned(seed: u32) -> String {
+    json!({
+        "model": "local/concierge",
+        "pin": true,
+        "messages": [{"role": "system", "content": long(seed)}],
+    })
+    .to_string()
+}
+
+fn turn(daemon: &Daemon, seed: u32) -> (u64, u64) {
+    let body = json!({
+        "model": "local/concierge",
+        "max_tokens": 4,
+        "messages": [
+            {"role": "system", "content": long(seed)},
+            {"role": "user", "content": "when is breakfast"},
+        ],
+    });
+    let (status, reply) = daemon.post(CHAT, &body.to_string());
+    assert_eq!(status, 200, "{reply}");
+    let usage = serde_json::from_str::<Value>(&reply).unwrap()["usage"].clone();
+    let cached = &usage["prompt_tokens_details"]["cached_tokens"];
+    (
+        cached.as_u64().unwrap(),
+        usage["prompt_tokens"].as_u64().unwrap(),
+    )
+}
+
+fn kept(state: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(state.join("models/pinned")).unwrap();
+    entries.map(|entry| entry.unwrap().path()).collect()
+}
+
+#[test]
+fn a_pinned_prompt_outlives_a_restart_of_the_daemon() {
+    use std::os::unix::fs::PermissionsExt;
+    let state = tempfile::tempdir().unwrap();
+    let with = |config: &str| DaemonOptions {
+        state_dir: Some(state.path().to_owned()),
+        ..DaemonOptions::default().config(config)
+    };
+    let daemon = Daemon::start(with(""));
+    daemon.wait_ready();
+    let (_, prompt) = tokens(&daemon, &pinned(1));
+    let (cached, _) = turn(&daemon, 1);
+    assert!(prompt > 200 && cached >= prompt - 16, "{prompt} {cached}");
+    let files = daemon.until("the file", || {
+        let files = kept(state.path());
+        let whole = files
+            .iter()
+            .all(|f| f.extension().is_some_and(|end| end == "kv"));
+        (files.len() == 1 && whole).then_some(files)
+    });
+    let (status, log) = daemon.stop();
+    assert!(status.success(), "{log}");
+    let about = files[0].metadata().unwrap();
+    assert_eq!(about.permissions().mode() & 0o777, 0o600);
+
+    let daemon = Daemon::start(with(""));
+    daemon.wait_ready();
+    assert_eq!(turn(&daemon, 1).0, cached, "as it was before the restart");
+    // The engine alone dies: the same.
+    daemon.kill(nearfar::supervisor::Role::Engine);
+    daemon.wait_ready();
+    assert_eq!(turn(&daemon, 1).0, cached);
+    let (_, log) = daemon.stop();
+    assert!(!log.contains("garden"), "no content in the log: {log}");
+
+    // Damaged: computed again, with one line that says why.
+    let mut bytes = std::fs::read(&files[0]).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&files[0], bytes).unwrap();
+    let daemon = Daemon::start(with(""));
+    daemon.wait_ready();
+    assert_eq!(turn(&daemon, 1).0, 0);
+    let (_, log) = daemon.stop();
+    assert_eq!(log.matches("it is damaged").count(), 1, "{log}");
+    assert_eq!(kept(state.path()).len(), 0);
+
+    // Switched off: neither kept nor left.
+    std::fs::write(state.path().join("models/pinned/embedded0-0.kv"), "old").unwrap();
+    let daemon = Daemon::start(with("[local]\npinned_on_disk = \"0B\"\n"));
+    daemon.wait_ready();
+    tokens(&daemon, &pinned(1));
+    daemon.stop();
+    assert_eq!(kept(state.path()).len(), 0);
+}
+
+/// No file may grow past a limit that a pinned prompt would pass: as on a full
+/// disk, the write fails in the middle.
+#[test]
+fn a_disk_without_room_costs_the_file_alone() {
+    let state = tempfile::tempdir().unwrap();
+    let limited = "trap '' XFSZ; ulimit -f 800; \"$@\"; exit $?";
+    let daemon = Daemon::start(DaemonOptions {
+        state_dir: Some(state.path().to_owned()),
+        wrap: ["sh", "-c", limited, "sh"].map(str::to_owned).to_vec(),
+        ..DaemonOptions::default()
+    });
+    daemon.wait_ready();
+    let (_, prompt) = tokens(&daemon, &pinned(3));
+    // What it would take: 3 KiB of keys and values per token. The limit is in
+    // blocks of 512 or 1,024 bytes.
+    assert!(prompt * 3 > 800, "{prompt}");
+    daemon.wait_for_log("a pinned prompt is kept in memory alone");
+    assert!(turn(&daemon, 3).0 > 200, "in memory it is there");
+    assert_eq!(kept(state.path()).len(), 0, "nothing half-written stays");
+    daemon.stop();
+}

@@ -97,6 +97,7 @@ fn run(role: Role, confined: bool) -> (Outcomes, usize) {
     let places = Places {
         read: vec![readable],
         write: vec![writable],
+        files: vec![place("files")],
     };
     let front = TcpListener::bind("127.0.0.1:0").unwrap();
     let quick = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -207,11 +208,18 @@ fn attempts(facts: &Facts, sockets: Sockets) -> Vec<(&'static str, std::io::Resu
         rustix::net::sendto(socket, b"out", MSG_FASTOPEN, &facts.victim)?;
         Ok(())
     };
+    let files = facts.writable.with_file_name("files");
     let parent = format!("/proc/{}", facts.parent.as_raw_nonzero());
     let mut link = Incoming::new(sockets.link);
     vec![
         ("own-file-read", read(&facts.readable)),
         ("own-file-write", write(&facts.writable)),
+        ("own-files-replace", replace(&files)),
+        ("own-files-folder", folder(&files.join("folder"))),
+        (
+            "own-files-out",
+            std::fs::rename(files.join("file"), facts.writable.join("moved")),
+        ),
         (
             "socket-inet",
             socket(AddressFamily::INET, SocketType::STREAM),
@@ -269,6 +277,23 @@ fn write(folder: &Path) -> std::io::Result<()> {
     std::fs::remove_file(folder.join("new"))
 }
 
+/// As a file is written that must be whole or not there.
+fn replace(folder: &Path) -> std::io::Result<()> {
+    use std::io::Write;
+    let mut new = std::fs::File::create_new(folder.join("new"))?;
+    new.write_all(b"text")?;
+    new.sync_all()?;
+    std::fs::rename(folder.join("new"), folder.join("newest"))?;
+    std::fs::File::open(folder)?.sync_all()?;
+    std::fs::File::open(folder.join("newest"))?.set_modified(std::time::SystemTime::now())?;
+    std::fs::remove_file(folder.join("newest"))
+}
+
+fn folder(path: &Path) -> std::io::Result<()> {
+    std::fs::create_dir(path)?;
+    std::fs::remove_dir(path)
+}
+
 fn abstract_unix(name: &str) -> std::io::Result<()> {
     let address = std::os::unix::net::SocketAddr::from_abstract_name(name)?;
     UnixStream::connect_addr(&address).map(drop)
@@ -289,7 +314,7 @@ fn dumpable() -> std::io::Result<()> {
 fn needs_landlock(name: &str) -> Option<u32> {
     match name {
         "environ-of-another" | "memory-of-another" | "files-of-another" => Some(1),
-        "file-read" | "file-write" => Some(1),
+        "file-read" | "file-write" | "own-files-folder" | "own-files-out" => Some(1),
         "abstract-unix" => Some(6),
         _ => None,
     }
@@ -298,7 +323,7 @@ fn needs_landlock(name: &str) -> Option<u32> {
 /// What a role may do.
 fn allowed(role: Role, name: &str) -> bool {
     match name {
-        "own-file-read" | "own-file-write" => true,
+        "own-file-read" | "own-file-write" | "own-files-replace" => true,
         "socket-inet"
         | "socket-inet6"
         | "socket-udp"
@@ -320,7 +345,7 @@ fn check(role: Role) {
         return;
     }
     let (tried, reached) = run(role, true);
-    assert!(tried.len() >= 23, "{tried:?}");
+    assert!(tried.len() >= 26, "{tried:?}");
     for (name, result) in &tried {
         if allowed(role, name) {
             assert_eq!(*result, Ok(()), "{role} may: {name}");

@@ -9,7 +9,8 @@ a trial (of prefill 512, and of decode at the cell's depth up to 2,048): flash
 attention on or off, keys and values in f16 or q8_0. The limit of
 decode is the measured read bandwidth over the file's bytes that a token reads.
 Exits with 1 when a cell is below 1.0, the geometric mean is below 1.6, or
-decode at depth 0 is below three quarters of the limit.
+decode at depth 0 is below three quarters of the limit. Memory and load times are
+memory.py's.
 """
 
 import argparse
@@ -203,8 +204,7 @@ def main():
         print(f"{row['model']:<22} {row['cell']:<13} {row['nearfar']:>9.1f} {row['llama_cpp']:>10.1f} {row['ratio']:>6.2f}  {share:>8}  {row['flags']}")
         if "memory" in row:
             told = row["memory"]
-            print(f"{'':<22} read bandwidth {told['bandwidth_bytes_per_second'] / 1e9:.1f} GB/s, limit {row['limit'] or told['bandwidth_bytes_per_second'] / told['bytes_per_token']:.0f} tok/s; "
-                  f"nearfar loaded in {told['load_seconds']:.2f} s, peak RSS {told['peak_rss_bytes'] / 1e6:.0f} MB for a file of {told['file_bytes'] / 1e6:.0f} MB")
+            print(f"{'':<22} read bandwidth {told['bandwidth_bytes_per_second'] / 1e9:.1f} GB/s, limit {row['limit'] or told['bandwidth_bytes_per_second'] / told['bytes_per_token']:.0f} tok/s")
     mean = math.exp(statistics.mean(math.log(row["ratio"]) for row in rows))
     print(f"geometric mean of {len(rows)} cells: {mean:.2f}")
     if args.json:

@@ -10,8 +10,9 @@ voice     a system prompt of about 600 tokens, 10 turns, 30 tokens each: time to
 crowd     1, 2, 4 and 8 conversations at once: tokens per second of all, and the
           99th percentile of the gap between two tokens of one
 intruder  one speaks while a prompt of about 2,000 tokens arrives: its longest gap
-restart   nearfar alone: the first turn after a restart with a pinned prompt,
-          beside a warm one
+restart   nearfar alone: the very first request after a restart, with a pinned
+          system prompt of about 600 tokens, beside a warm one and beside one
+          whose prompt is new
 
 What each scenario is held to is printed beside it.
 """
@@ -109,14 +110,28 @@ class Nearfar(Server):
         self.port, self.model = free_port(), "local/bench"
         self.log = tempfile.NamedTemporaryFile(prefix="nearfar-", suffix=".log", delete=False)
         self.state = state or tempfile.mkdtemp(prefix="nearfar-bench-")
+        if state is None:
+            add = [args.nearfar, "model", "add", args.model, "--name", "bench", "--state-dir", self.state]
+            subprocess.run(add, check=True, stdout=self.log, stderr=self.log)
         self.config = pathlib.Path(self.state) / "bench.toml"
-        self.config.write_text(f"[local]\nthreads = {args.threads}\n")
+        self.config.write_text(f'[local]\nthreads = {args.threads}\ndefault_model = "bench"\n')
         serve = [args.nearfar, "serve", "--listen", f"127.0.0.1:{self.port}", "--state-dir", self.state, "--config", str(self.config)]
         self.process = subprocess.Popen(serve, stdout=self.log, stderr=self.log)
         self.wait("/healthz")
+        self.wait_loaded(args)
         if state is None:
-            subprocess.run([args.nearfar, "model", "add", args.model, "--name", "bench", "--state-dir", self.state], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        self.stream([{"role": "user", "content": "a"}], 1)
+            self.stream([{"role": "user", "content": "a"}], 1)
+
+    def wait_loaded(self, args, seconds=180):
+        """Until the model is in memory; no request has been made then."""
+        ps = [args.nearfar, "model", "ps", "--json", "--state-dir", self.state]
+        end = time.time() + seconds
+        while time.time() < end:
+            told = subprocess.run(ps, stdout=subprocess.PIPE, stderr=self.log, text=True).stdout
+            if told and any(model["name"] == "bench" for model in json.loads(told)["models"]):
+                return
+            time.sleep(0.05)
+        sys.exit(f"the model is not loaded after {seconds} s, see {self.log.name}")
 
     def stop(self, keep=False):
         super().stop()
@@ -222,18 +237,26 @@ def restart(args):
     response = connection.getresponse()
     if response.status != 200:
         sys.exit(f"/v1/prefill: {response.status} {response.read()[:500]}")
-    response.read()
-    ask = lambda server, seed: server.stream(messages + [{"role": "user", "content": text(12, seed)}])[0]
-    warm = statistics.median(ask(server, seed) for seed in range(args.repeat))
+    pinned = json.loads(response.read())["computed_tokens"]
+
+    def ask(server, seed, system=messages):
+        return server.stream(system + [{"role": "user", "content": text(12, seed)}])[0]
+
+    warm = [ask(server, seed) for seed in range(args.repeat + 1)][1:]
     cold = []
     for seed in range(args.repeat):
         server.stop(keep=True)
         server = Nearfar(args, state=server.state)
+        # The very first request of this process.
         cold.append(ask(server, 100 + seed))
+        # As many warm ones after as before the restart: the machine changes.
+        warm.append(ask(server, 200 + seed))
+    new = ask(server, 300, [{"role": "system", "content": text(400, 4)}])
     server.stop()
-    cold = statistics.median(cold)
-    print(f"restart   first token with a pinned prompt: {1e3 * cold:.0f} ms after a restart, {1e3 * warm:.0f} ms warm ({cold / warm:.2f}, bound 1.20)")
-    return {"restart": [cold, warm]}, cold <= 1.2 * warm
+    cold, warm = statistics.median(cold), statistics.median(warm)
+    print(f"restart   first token with a pinned prompt of {pinned} tokens: {1e3 * cold:.0f} ms after a restart, {1e3 * warm:.0f} ms warm "
+          f"({cold / warm:.2f}, bound 1.20); with a new prompt of that length {1e3 * new:.0f} ms")
+    return {"restart": {"after": cold, "warm": warm, "new": new, "tokens": pinned}}, cold <= 1.2 * warm
 
 
 def main():

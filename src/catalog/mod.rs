@@ -16,6 +16,7 @@ mod manifest;
 mod pull;
 mod spec;
 mod store;
+mod sweep;
 mod verify;
 
 use std::path::{Path, PathBuf};

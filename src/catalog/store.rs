@@ -19,7 +19,7 @@ use super::manifest::{check_name, name_from};
 use super::{Adopted, CatalogError, EMBEDDED, LocalModel, Manifest, Origin, known};
 
 /// More installed models than this are not read.
-const MAX_MODELS: usize = 1_024;
+pub(super) const MAX_MODELS: usize = 1_024;
 
 /// The store. Holds paths alone: opening it touches nothing.
 #[derive(Clone, Debug)]
@@ -190,6 +190,7 @@ impl ModelStore {
                     .tokenizer
                     .as_ref()
                     .map(|digest| text(self.blob(digest))),
+                sha256: Some(manifest.sha256.clone()),
             },
             capabilities: capabilities(&manifest.facts),
             architecture: manifest.facts.architecture.clone(),
@@ -339,6 +340,11 @@ impl ModelStore {
 
     pub(super) fn manifest_path(&self, name: &str) -> PathBuf {
         self.manifests_folder().join(format!("{name}.json"))
+    }
+
+    /// Where the engine keeps what clients pinned, under the weights' digests.
+    pub(super) fn pinned(&self) -> PathBuf {
+        self.root.join("pinned")
     }
 
     fn manifests_folder(&self) -> PathBuf {
@@ -519,37 +525,6 @@ impl ModelStore {
             Ok((meta.dev(), meta.ino()))
         };
         Ok(inode(&adopted.path)? != inode(&self.blob(&manifest.sha256))?)
-    }
-
-    /// Removes what no manifest names. Not while a manifest is unreadable: it
-    /// may name anything. To be called under the lock.
-    fn sweep(&self) {
-        incoming::sweep(&self.incoming());
-        let Ok((manifests, bad)) = self.manifests() else {
-            return;
-        };
-        if !bad.is_empty() || manifests.len() >= MAX_MODELS {
-            return;
-        }
-        let used: std::collections::HashSet<PathBuf> = manifests
-            .iter()
-            .flat_map(|m| [Some(&m.sha256), m.tokenizer.as_ref()])
-            .flatten()
-            .map(|digest| self.blob(digest))
-            .collect();
-        let Ok(entries) = std::fs::read_dir(self.blobs()) else {
-            return;
-        };
-        for entry in entries.flatten() {
-            let path = entry.path();
-            let ours = entry.file_name().to_string_lossy().starts_with("sha256-");
-            if ours
-                && !used.contains(&path)
-                && let Err(error) = std::fs::remove_file(&path)
-            {
-                tracing::warn!(file = %path.display(), "an unused blob could not be removed: {error}");
-            }
-        }
     }
 }
 

@@ -23,6 +23,7 @@ pub(super) struct Low {
     pub(super) memory_budget: Option<u64>,
     pub(super) keep_alive: Option<Duration>,
     pub(super) preload: Option<Vec<Spanned<String>>>,
+    pub(super) pinned_on_disk: Option<u64>,
     pub(super) threads: Option<u64>,
     pub(super) limits: LowLimits,
     pub(super) providers: Vec<LowProvider>,
@@ -114,6 +115,7 @@ impl Low {
             low.memory_budget = section.size("memory_budget", 64 << 20, 1 << 50, notes);
             low.keep_alive = section.duration("keep_alive", SECOND, 30 * DAY, notes);
             low.preload = texts("preload", &mut section, notes);
+            low.pinned_on_disk = section.size("pinned_on_disk", 0, 1 << 50, notes);
             section.finish(notes);
         }
         if let Some(mut section) = root.section("limits", notes) {

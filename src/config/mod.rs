@@ -138,7 +138,7 @@ impl Default for Privacy {
 }
 
 /// This device's models.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Local {
     /// The model that `auto` uses; `None` is the best installed one, else `concierge`.
     pub default_model: Option<String>,
@@ -152,6 +152,22 @@ pub struct Local {
     pub keep_alive: Option<Duration>,
     /// Models to load at the start, beside the one for `auto`.
     pub preload: Vec<String>,
+    /// Bytes that pinned prompts may take on disk together, so that they
+    /// outlive a restart; 0 keeps none there.
+    pub pinned_on_disk: u64,
+}
+
+impl Default for Local {
+    fn default() -> Self {
+        Self {
+            default_model: None,
+            threads: None,
+            memory_budget: None,
+            keep_alive: None,
+            preload: Vec::new(),
+            pinned_on_disk: 512 << 20,
+        }
+    }
 }
 
 /// What does not come from the file and wins over it.
@@ -241,6 +257,9 @@ fn read(text: &str, path: Option<&Path>, overrides: &Overrides, notes: &mut Note
                 .flatten()
                 .filter_map(|name| local_model("preload", name, notes))
                 .collect(),
+            pinned_on_disk: low
+                .pinned_on_disk
+                .unwrap_or(Local::default().pinned_on_disk),
         },
         providers: provider::all(&low.providers, base, &overrides.env_providers, notes),
         credentials_dir: low

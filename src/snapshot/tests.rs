@@ -15,6 +15,7 @@ fn model(name: &str, architecture: &str, file_bytes: u64) -> LocalModel {
             ModelSource::File {
                 path: format!("/models/{name}.gguf"),
                 tokenizer: None,
+                sha256: None,
             }
         },
         capabilities: Capabilities {

@@ -172,6 +172,10 @@ fn engine(config: &Config, incoming: Incoming, replies: &Replies) -> io::Result<
             threads: config.local.threads,
             memory_budget: config.local.memory_budget,
             keep_alive: config.local.keep_alive,
+            pinned: Some(nearfar_engine::PinnedOnDisk {
+                folder: config.state_dir.join(sandbox::places::PINNED),
+                max_bytes: config.local.pinned_on_disk,
+            }),
         },
     )
 }

@@ -66,7 +66,12 @@ impl StateDir {
         std::fs::set_permissions(&path, Permissions::from_mode(0o700))
             .map_err(|e| unusable(&path, e))?;
         // A process may only be let into folders that are there already.
-        for folder in ["models/blobs", "models/manifests", "models/incoming"] {
+        for folder in [
+            "models/blobs",
+            "models/manifests",
+            "models/incoming",
+            super::sandbox::places::PINNED,
+        ] {
             let folder = path.join(folder);
             builder.create(&folder).map_err(|e| unusable(&folder, e))?;
         }

@@ -5,8 +5,7 @@
 //!
 //! Prints one line of JSON when the model is loaded, then one per line read:
 //! `prefill SIZE _ SEED` and `decode DEPTH COUNT SEED` give `{"seconds": …}`,
-//! `memory` gives the peak of resident memory, the machine's read bandwidth and
-//! the bytes of weights that one token reads.
+//! `memory` gives the machine's read bandwidth.
 
 use std::io::{BufRead, Write};
 use std::time::Instant;
@@ -37,16 +36,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             _ => return Err(format!("unknown option {name}").into()),
         }
     }
-    let begun = Instant::now();
     let gguf = Gguf::open(file.as_ref())?;
-    let file_bytes = std::fs::metadata(&file)?.len();
     let model = Model::load_with(&gguf, &options)?;
     let threads = options.threads.unwrap_or(1);
     let bytes_per_token = bytes_per_token(&gguf);
     drop(gguf);
-    tell(
-        &json!({ "load_seconds": begun.elapsed().as_secs_f64(), "file_bytes": file_bytes, "bytes_per_token": bytes_per_token }),
-    )?;
+    tell(&json!({ "bytes_per_token": bytes_per_token }))?;
 
     let mut cache = model.new_cache();
     for line in std::io::stdin().lock().lines() {
@@ -77,7 +72,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 tell(&json!({ "seconds": begun.elapsed().as_secs_f64() }))?;
             }
             ["memory"] => tell(&json!({
-                "peak_rss_bytes": peak_rss_bytes()?,
                 "bandwidth_bytes_per_second": measure::read_bandwidth(threads)?,
             }))?,
             _ => return Err(format!("not understood: {line}").into()),
@@ -119,14 +113,4 @@ fn ids(model: &Model, count: usize, seed: u64) -> Vec<u32> {
             SPARED + (state >> 33) as u32 % range
         })
         .collect()
-}
-
-fn peak_rss_bytes() -> Result<u64, Box<dyn std::error::Error>> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmHWM:"))
-        .ok_or("no VmHWM")?;
-    let kib: u64 = line.split_whitespace().nth(1).ok_or("no figure")?.parse()?;
-    Ok(kib * 1024)
 }

@@ -26,11 +26,13 @@ pub mod worker;
 
 mod inspect;
 pub(crate) mod kernels;
+mod pinned;
 #[cfg(test)]
 mod tiny;
 
 pub use inspect::{ModelInfo, inspect, inspect_with_sidecar};
 pub use kernels::{Isa, measure};
+pub use pinned::PinnedOnDisk;
 pub use worker::{Options, default_memory_budget, serve, usable_cores};
 
 /// The GGUF file of the model that ships inside the binary.

@@ -169,11 +169,13 @@ fn a_file_is_copied_hashed_named_and_seen_after_a_rescan() {
     let ModelSource::File {
         path,
         tokenizer: None,
+        sha256: Some(digest),
     } = &model.source
     else {
         panic!()
     };
     assert_eq!(std::fs::read(path).unwrap(), bytes);
+    assert_eq!(*digest, manifest.sha256);
     assert!(path.ends_with(&format!("blobs/sha256-{}", manifest.sha256)));
     assert_eq!(model.architecture, "llama");
     assert_eq!(model.capabilities.context_tokens, Some(64));
@@ -233,11 +235,21 @@ fn weights_are_shared_by_names_and_go_with_the_last() {
         })
         .unwrap();
     assert_eq!(entries(&place.store.blobs()).len(), 1);
+    // What clients pinned for it, and for others.
+    let pinned = place.store.pinned();
+    std::fs::create_dir(&pinned).unwrap();
+    let digest = place.store.get("a").unwrap().sha256;
+    let others = ["embedded00-1.kv".to_owned(), "unfinished.tmp".to_owned()];
+    for name in others.iter().chain([&format!("{digest}-1.kv")]) {
+        std::fs::write(pinned.join(name), "kept").unwrap();
+    }
     place.store.remove("a").unwrap();
     assert_eq!(entries(&place.store.blobs()).len(), 1);
+    assert_eq!(entries(&pinned).len(), 3);
     assert_eq!(place.names(), ["b"]);
     place.store.remove("b").unwrap();
     assert_eq!(entries(&place.store.blobs()), [""; 0]);
+    assert_eq!(entries(&pinned), others);
     assert!(matches!(
         place.store.remove("b"),
         Err(CatalogError::NoSuchModel(_))

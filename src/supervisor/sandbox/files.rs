@@ -25,6 +25,9 @@ pub struct Places {
     pub read: Vec<PathBuf>,
     /// May be read and written, whole trees.
     pub write: Vec<PathBuf>,
+    /// Plain files in them may be made, read, written and removed; nothing else,
+    /// no folders either.
+    pub files: Vec<PathBuf>,
 }
 
 /// What every process needs to be started and to look at the machine. `/proc`
@@ -118,6 +121,13 @@ fn allow(
             read | AccessFs::WriteFile,
         ))?
         .add_rules(path_beneath_rules(&places.read, read))?
+        .add_rules(path_beneath_rules(
+            &places.files,
+            read | AccessFs::WriteFile
+                | AccessFs::Truncate
+                | AccessFs::MakeReg
+                | AccessFs::RemoveFile,
+        ))?
         .add_rules(path_beneath_rules(
             &places.write,
             // Plain files and folders: no device, fifo or socket is ever made.

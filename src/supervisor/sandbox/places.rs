@@ -13,6 +13,10 @@ use super::Places;
 use crate::config::Config;
 use crate::handover::Role;
 
+/// Where the engine keeps pinned prompts, below the state directory: the one
+/// place that it may write to.
+pub const PINNED: &str = "models/pinned";
+
 /// A manifest longer than this is none of ours.
 const MAX_MANIFEST_BYTES: u64 = 64 << 10;
 
@@ -25,14 +29,17 @@ pub fn of(role: Role, config: &Config, state_dir: &Path) -> Places {
         Role::Gate => Places {
             read: adoptable(&models),
             write: vec![state_dir.to_owned()],
+            ..Places::default()
         },
         Role::Engine => Places {
             read: [vec![models.clone()], adoptable(&models)].concat(),
-            write: Vec::new(),
+            files: vec![state_dir.join(PINNED)],
+            ..Places::default()
         },
         Role::Egress => Places {
             read: secrets(config),
             write: vec![models.join("incoming")],
+            ..Places::default()
         },
     }
 }

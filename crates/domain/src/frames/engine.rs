@@ -21,6 +21,9 @@ pub enum ModelSource {
         path: String,
         /// Absolute path of a `tokenizer.json`.
         tokenizer: Option<String>,
+        /// SHA-256 of the GGUF file in lower-case hex, where it was verified.
+        /// What is kept on disk of a model is kept under it.
+        sha256: Option<String>,
     },
 }
 

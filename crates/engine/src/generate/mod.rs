@@ -9,6 +9,7 @@
 mod batch;
 mod date;
 mod guess;
+mod kept;
 mod pace;
 mod prefix;
 mod prompt;
@@ -28,6 +29,7 @@ use crate::model::{BLOCK_TOKENS, Cache, Part, Wanted};
 use crate::sampling::{Certainty, Choice, Sampler, certainty};
 pub use batch::{Turn, step};
 use guess::Guesser;
+pub(crate) use kept::Restore;
 pub use pace::{Pace, STEP_WHILE_QUIET, STEP_WHILE_SPEAKING};
 pub use prompt::Prepared;
 pub use ready::ReadyModel;
@@ -123,12 +125,16 @@ impl Generation {
         }
     }
 
-    /// Reads and checks a request. Takes as long as its text is long, and no lock.
+    /// Reads and checks a request, and reads from disk what was pinned of its
+    /// prompt and is not in memory. Takes as long as the text is long and the
+    /// disk slow.
     ///
     /// # Errors
     /// The public reason why this model cannot answer this request.
     pub fn prepare(ready: &ReadyModel, chat: &Chat, partial: &str) -> Result<Prepared, Failure> {
-        prompt::prepare(ready, chat, partial)
+        let prepared = prompt::prepare(ready, chat, partial)?;
+        ready.bring(prepared.tokens());
+        Ok(prepared)
     }
 
     /// One step of this answer alone. Its events are added to `out`; `Finished`

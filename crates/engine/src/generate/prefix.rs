@@ -11,11 +11,10 @@
 //! (As in SGLang's RadixAttention, Zheng et al. 2023, with blocks as in vLLM.)
 
 use crate::model::Cache;
+use crate::pinned::MAX_PINS;
 
 /// Nodes at most. Each costs a table of its blocks beside the blocks themselves.
 const MAX_NODES: usize = 2048;
-/// Pinned beginnings at most; the oldest pin gives way to a new one.
-const MAX_PINS: usize = 8;
 
 /// The tree.
 #[derive(Default)]

@@ -1,19 +1,20 @@
 //! A loaded model with everything that turns requests into answers.
 
 use std::path::Path;
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use nearfar_domain::chat::{Chat, ResponseFormat, ToolChoice};
 use nearfar_domain::events::{Failure, FailureKind, TokenLogprob};
 
+use super::kept::{Kept, Restore};
 use super::pace::Pace;
-use super::prefix::Prefixes;
 use crate::constrain::{Constraint, Grammars, Reasoning};
 use crate::gguf::{Gguf, LoadError};
 use crate::inspect::{fits, offers_tools};
 use crate::model::{Cache, Model};
 use crate::output::{MARKS, ToolFormat};
+use crate::pinned::Shelf;
 use crate::sampling::{Choice, Defaults};
 use crate::template::ChatTemplate;
 use crate::tokenizer::Tokenizer;
@@ -29,7 +30,7 @@ pub struct ReadyModel {
     marks: Vec<u32>,
     /// Made when a request first asks for a form.
     grammars: OnceLock<Grammars>,
-    prefixes: Mutex<Prefixes>,
+    kept: Arc<Kept>,
     pace: Mutex<Pace>,
 }
 
@@ -63,7 +64,7 @@ impl ReadyModel {
             template,
             marks,
             grammars: OnceLock::new(),
-            prefixes: Mutex::default(),
+            kept: Arc::default(),
             pace: Mutex::default(),
         })
     }
@@ -193,20 +194,35 @@ impl ReadyModel {
 
     /// A sequence that holds as much of `prompt` as is known.
     pub(super) fn take_cache(&self, prompt: &[u32]) -> Cache {
-        locked(&self.prefixes)
+        self.kept
+            .prefixes()
             .take(prompt)
             .unwrap_or_else(|| self.model.new_cache())
     }
 
     /// How many tokens of a prompt need not be computed.
     pub fn known_tokens(&self, prompt: &[u32]) -> usize {
-        locked(&self.prefixes).known(prompt)
+        self.kept.prefixes().known(prompt)
     }
 
     /// Keeps what was computed of `tokens` for prompts that begin alike; a
-    /// pinned one until the model is dropped, as far as there is room.
+    /// pinned one until the model is dropped, as far as there is room, and on
+    /// disk where there is a shelf.
     pub(super) fn keep_cache(&self, tokens: &[u32], cache: &Cache, pin: bool) {
-        locked(&self.prefixes).put(tokens, cache, pin);
+        self.kept.keep(tokens, cache, pin);
+    }
+
+    /// Keeps pinned prompts on disk from now on. What is there already comes
+    /// back when the returned work is done, or when a prompt needs it first.
+    pub(crate) fn use_shelf(&self, shelf: Shelf) -> Restore {
+        self.kept.use_shelf(shelf);
+        Restore::from(&self.kept)
+    }
+
+    /// Reads what the disk has of a prompt and memory has not. Takes as long as
+    /// the disk does.
+    pub(super) fn bring(&self, prompt: &[u32]) {
+        self.kept.bring(prompt);
     }
 
     /// Makes room for `bytes` more keys and values: what is kept and was unused
@@ -214,7 +230,7 @@ impl ReadyModel {
     /// there is as much room now.
     pub(super) fn make_room(&self, bytes: u64) -> bool {
         let pool = self.model.kv_pool();
-        let mut prefixes = locked(&self.prefixes);
+        let mut prefixes = self.kept.prefixes();
         loop {
             if pool.used_bytes().saturating_add(bytes) <= pool.budget_bytes() {
                 return true;

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::ModelError;
 use super::cache::Cache;
+use crate::kernels::{clear_after, tile_len};
 
 /// Positions per block.
 pub const BLOCK_TOKENS: usize = 16;
@@ -155,8 +156,24 @@ impl KvPool {
         Ok(Cache::new(self.clone(), blocks.to_vec(), tokens))
     }
 
+    /// How a block's numbers lie, in words: two pools that say the same, of the
+    /// same model, read each other's blocks.
+    pub fn layout_text(&self) -> String {
+        let Layout {
+            layers,
+            kv_heads,
+            head_dim,
+            form,
+        } = self.0.layout;
+        let form = match form {
+            Form::Rows => "f32 rows",
+            Form::Tiles => "bf16 tiles",
+        };
+        format!("{form}, {layers} layers x {kv_heads} heads x {head_dim}, {BLOCK_TOKENS} tokens")
+    }
+
     /// A block that was written out with [`KvBlock::to_bytes`], under the same
-    /// model, on a machine of the same byte order.
+    /// model and layout.
     ///
     /// # Errors
     /// [`ModelError::ForeignCache`] when the length is another;
@@ -169,11 +186,11 @@ impl KvPool {
         match block.data_mut()? {
             Data::Rows(numbers) => {
                 let numbers = numbers.iter_mut().zip(bytes.as_chunks::<4>().0);
-                numbers.for_each(|(number, bytes)| *number = f32::from_ne_bytes(*bytes));
+                numbers.for_each(|(number, bytes)| *number = f32::from_le_bytes(*bytes));
             }
             Data::Tiles(start, numbers) => {
                 let numbers = numbers[*start..].iter_mut().zip(bytes.as_chunks::<2>().0);
-                numbers.for_each(|(number, bytes)| *number = u16::from_ne_bytes(*bytes));
+                numbers.for_each(|(number, bytes)| *number = u16::from_le_bytes(*bytes));
             }
         }
         Ok(block)
@@ -225,11 +242,37 @@ impl Inner {
 }
 
 impl KvBlock {
-    /// The block's numbers as they lie in memory, [`KvPool::block_bytes`] long.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let rows = self.rows().iter().flat_map(|x| x.to_ne_bytes());
-        let tiles = self.tiles().iter().flat_map(|x| x.to_ne_bytes());
-        rows.chain(tiles).collect()
+    /// The block's numbers in their order in memory, little-endian,
+    /// [`KvPool::block_bytes`] long: those of its first `filled` positions, and
+    /// zeros for all others, whoever they belong to.
+    pub fn to_bytes(&self, filled: usize) -> Vec<u8> {
+        let layout = self.0.pool.layout;
+        let mut bytes = vec![0; usize::try_from(layout.block_bytes()).unwrap_or(0)];
+        match &self.0.data {
+            Some(Data::Rows(numbers)) => {
+                let width = layout.kv_heads * layout.head_dim;
+                let part = BLOCK_TOKENS * width;
+                let count = filled.min(BLOCK_TOKENS) * width;
+                let parts = numbers.chunks_exact(part);
+                for (part, bytes) in parts.zip(bytes.chunks_exact_mut(part * size_of::<f32>())) {
+                    let bytes = bytes.as_chunks_mut::<4>().0.iter_mut();
+                    let numbers = part[..count].iter();
+                    bytes.zip(numbers).for_each(|(to, x)| *to = x.to_le_bytes());
+                }
+            }
+            Some(Data::Tiles(start, numbers)) => {
+                let copy;
+                let mut numbers = &numbers[*start..];
+                if filled < BLOCK_TOKENS {
+                    copy = filled_tiles(numbers, filled, layout.head_dim);
+                    numbers = &copy;
+                }
+                let bytes = bytes.as_chunks_mut::<2>().0.iter_mut();
+                bytes.zip(numbers).for_each(|(to, x)| *to = x.to_le_bytes());
+            }
+            None => {}
+        }
+        bytes
     }
 
     /// How many sequences and other holders share this block.
@@ -269,6 +312,16 @@ impl KvBlock {
             .and_then(|block| block.data.as_mut())
             .ok_or(ModelError::ForeignCache)
     }
+}
+
+/// A block's tiles with nothing after the first `filled` positions.
+fn filled_tiles(tiles: &[u16], filled: usize, head_dim: usize) -> Vec<u16> {
+    let mut copy = tiles.to_vec();
+    for pair in copy.chunks_exact_mut(2 * tile_len(head_dim)) {
+        let (keys, values) = pair.split_at_mut(tile_len(head_dim));
+        clear_after(keys, values, filled, head_dim);
+    }
+    copy
 }
 
 impl Data {

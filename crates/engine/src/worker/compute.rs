@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,6 +17,7 @@ use super::models::{Limits, Load, Models};
 use super::queue::{JobKey, Queue, Waiting};
 use super::vectors::Vectors;
 use crate::generate::{Generation, Prepared};
+use crate::pinned::Store;
 
 /// While busy, the state is told at least this often.
 const STATE_EVERY: Duration = Duration::from_secs(1);
@@ -40,9 +42,14 @@ pub(super) struct Compute {
 }
 
 impl Compute {
-    pub(super) fn new(sender: SyncSender<Input>, inputs: Receiver<Input>, limits: Limits) -> Self {
+    pub(super) fn new(
+        sender: SyncSender<Input>,
+        inputs: Receiver<Input>,
+        limits: Limits,
+        pinned: Option<Arc<Store>>,
+    ) -> Self {
         Self {
-            models: Models::new(sender.clone(), limits),
+            models: Models::new(sender.clone(), limits, pinned),
             vectors: Vectors::new(sender.clone()),
             sender,
             inputs,
@@ -192,7 +199,7 @@ impl Compute {
         };
         let (before, standing) = (before(&job), job.standing.clone());
         self.answers
-            .prepare(job.key, std::sync::Arc::clone(&ready), before, standing);
+            .prepare(job.key, Arc::clone(&ready), before, standing);
         self.prepare(job, ready);
     }
 
@@ -248,7 +255,7 @@ impl Compute {
             if let Some(ready) = self.models.get(&job.model, &job.source) {
                 let (before, standing) = (before(&job), job.standing.clone());
                 self.answers
-                    .prepare(job.key, std::sync::Arc::clone(&ready), before, standing);
+                    .prepare(job.key, Arc::clone(&ready), before, standing);
                 self.prepare(job, ready);
             }
         }
@@ -263,7 +270,7 @@ impl Compute {
 
     /// Turns a job's text into tokens on a thread of its own: a long prompt
     /// must not hold up the other answers.
-    fn prepare(&mut self, job: Waiting, ready: std::sync::Arc<crate::generate::ReadyModel>) {
+    fn prepare(&mut self, job: Waiting, ready: Arc<crate::generate::ReadyModel>) {
         let key = job.key;
         let sender = self.sender.clone();
         let spawned = thread::Builder::new().name(format!("{THREADS}-prepare")).spawn(move || {

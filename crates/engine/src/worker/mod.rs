@@ -19,6 +19,7 @@ mod threads;
 mod vectors;
 
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 use std::time::Duration;
@@ -30,8 +31,10 @@ use models::Limits;
 pub(crate) use threads::set_up as use_threads;
 pub use threads::usable_cores;
 
+use crate::pinned::{PinnedOnDisk, Store};
+
 /// How the engine runs.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Threads that compute; none means one per physical core that this
     /// process may use.
@@ -42,11 +45,18 @@ pub struct Options {
     /// How long a model stays in memory that nobody uses; none means until
     /// another one needs the room.
     pub keep_alive: Option<Duration>,
+    /// Where prompts that a client pinned outlive the process; none means in
+    /// memory alone.
+    pub pinned: Option<PinnedOnDisk>,
 }
 
 /// Inputs that may wait for the compute thread. Few: a frame can be large, and
 /// the compute thread looks after every step.
 const INPUTS: usize = 16;
+
+/// How long the end waits for a pinned prompt that is being written: less than
+/// the supervisor waits for the engine.
+const LAST_WRITE: Duration = Duration::from_secs(1);
 
 /// Answers the jobs that come over the links. Blocks; returns when `links` is
 /// closed and the last link ended.
@@ -74,14 +84,22 @@ pub fn serve(links: Receiver<UnixStream>, options: Options) -> std::io::Result<(
         budget: options.memory_budget.unwrap_or_else(default_memory_budget),
         keep_alive: options.keep_alive,
     };
-    let compute = Compute::new(inputs, compute_inputs, limits);
-    thread::Builder::new()
+    let pinned = options.pinned.map(|pinned| {
+        let name = format!("{}-pinned", guard::THREADS);
+        Store::open(pinned, &name).map(Arc::new)
+    });
+    let pinned = pinned.transpose()?;
+    let compute = Compute::new(inputs, compute_inputs, limits, pinned.clone());
+    let ended = thread::Builder::new()
         .name(format!("{}-compute", guard::THREADS))
         .spawn(move || compute.run())?
-        .join()
-        .map_err(|_| {
-            std::io::Error::other("the engine's compute thread ended by a mistake of ours")
-        })
+        .join();
+    if let Some(pinned) = pinned {
+        pinned.finish(LAST_WRITE);
+    }
+    ended.map_err(|_| {
+        std::io::Error::other("the engine's compute thread ended by a mistake of ours")
+    })
 }
 
 #[cfg(test)]

@@ -21,9 +21,10 @@ use super::guard::{THREADS, survive};
 use super::link::Input;
 use super::memory;
 use crate::embed::{Embedder, is_embedding_model};
-use crate::generate::ReadyModel;
+use crate::generate::{ReadyModel, Restore};
 use crate::gguf::{Gguf, LoadError};
 use crate::inspect::needed_bytes;
+use crate::pinned::Store;
 
 /// A finished load.
 pub(super) struct Load {
@@ -92,6 +93,8 @@ pub(super) struct Limits {
 pub(super) struct Models {
     inputs: SyncSender<Input>,
     limits: Limits,
+    /// Pinned prompts on disk.
+    pinned: Option<Arc<Store>>,
     memory: Vec<Resident>,
     /// At most one is being read; the others wait their turn.
     wanted: Vec<(String, ModelSource)>,
@@ -131,10 +134,15 @@ impl Resident {
 }
 
 impl Models {
-    pub(super) fn new(inputs: SyncSender<Input>, limits: Limits) -> Self {
+    pub(super) fn new(
+        inputs: SyncSender<Input>,
+        limits: Limits,
+        pinned: Option<Arc<Store>>,
+    ) -> Self {
         Self {
             inputs,
             limits,
+            pinned,
             memory: Vec::new(),
             wanted: Vec::new(),
             loading: None,
@@ -214,10 +222,10 @@ impl Models {
             total,
             needed: 0,
         });
-        let inputs = self.inputs.clone();
+        let (inputs, pinned) = (self.inputs.clone(), self.pinned.clone());
         let spawned = thread::Builder::new()
             .name(format!("{THREADS}-load"))
-            .spawn(move || load_thread(name, source, read, &inputs));
+            .spawn(move || load_thread(name, source, read, &inputs, pinned));
         match spawned {
             Ok(_) => Ok(()),
             Err(error) => {
@@ -454,12 +462,14 @@ fn describe(resident: &Resident) -> LoadedModel {
     }
 }
 
-/// A whole load, from the file's header to the model.
+/// A whole load, from the file's header to the model; then, with the model at
+/// work, its pinned prompts.
 fn load_thread(
     name: String,
     source: ModelSource,
     read: Arc<AtomicU64>,
     inputs: &SyncSender<Input>,
+    pinned: Option<Arc<Store>>,
 ) {
     let begun = Instant::now();
     // `None`: it was refused, and that was told.
@@ -489,6 +499,10 @@ fn load_thread(
             "loading the model failed by a mistake of ours; its file is probably damaged",
         )),
     };
+    let restore = match (&result, &pinned) {
+        (Ok(Held::Words(ready)), Some(pinned)) => survive(|| shelve(pinned, ready, &source)),
+        _ => None,
+    };
     let load = Load {
         name,
         source,
@@ -497,6 +511,24 @@ fn load_thread(
     };
     // Fails only when the compute thread is gone.
     let _ = inputs.send(Input::Loaded(Box::new(load)));
+    drop(pinned);
+    if let Some(Some(restore)) = restore {
+        survive(|| restore.run());
+    }
+}
+
+/// Looks up what is pinned on disk of a model. A file without a verified digest
+/// has nothing there.
+fn shelve(pinned: &Store, ready: &ReadyModel, source: &ModelSource) -> Option<Restore> {
+    let digest = match source {
+        ModelSource::Embedded => {
+            let hash = blake3::hash(crate::embedded_model()).to_hex();
+            format!("embedded{}", &hash[..32])
+        }
+        ModelSource::File { sha256, .. } => sha256.clone()?,
+    };
+    let shelf = pinned.shelf(ready.name(), &digest, ready.model())?;
+    Some(ready.use_shelf(shelf))
 }
 
 fn open(source: &ModelSource, read: Arc<AtomicU64>) -> Result<Gguf, Failure> {

@@ -20,6 +20,7 @@ use nearfar_domain::frames::{
 use nearfar_domain::ids::JobId;
 use nearfar_domain::privacy::{Classified, Say, Source, Zone, classify};
 
+mod pinned;
 mod sharing;
 
 use super::*;
@@ -77,6 +78,7 @@ impl Engine {
         ModelSource::File {
             path: path.to_str().unwrap().to_owned(),
             tokenizer: None,
+            sha256: None,
         }
     }
 
@@ -447,6 +449,7 @@ fn a_model_that_cannot_be_had_is_told_and_nothing_else_breaks() {
             .unwrap()
             .to_owned(),
         tokenizer: None,
+        sha256: None,
     };
     let mut gate = engine.link();
     gate.run(1, &missing, ask("hi"));

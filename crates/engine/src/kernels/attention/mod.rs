@@ -15,7 +15,7 @@ mod neon;
 mod scalar;
 mod tiles;
 
-pub(crate) use tiles::{TILE_TOKENS, Tiles, put, tile_len};
+pub(crate) use tiles::{TILE_TOKENS, Tiles, clear_after, put, tile_len};
 
 use std::cell::RefCell;
 

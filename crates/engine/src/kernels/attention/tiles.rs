@@ -97,3 +97,27 @@ pub(crate) fn put(
         },
     );
 }
+
+/// Zeroes all slots of one head's tiles from `filled` on.
+///
+/// # Panics
+/// When a tile is not `16 * head_dim` long.
+pub(crate) fn clear_after(k_tile: &mut [u16], v_tile: &mut [u16], filled: usize, head_dim: usize) {
+    assert!(k_tile.len() == tile_len(head_dim) && v_tile.len() == tile_len(head_dim));
+    let filled = filled.min(TILE_TOKENS);
+    for line in k_tile.as_chunks_mut::<{ TILE_TOKENS * 2 }>().0 {
+        line[filled * 2..].fill(0);
+    }
+    let whole = filled / 2 * 2 * head_dim;
+    let rest = &mut v_tile[whole..];
+    if filled.is_multiple_of(2) {
+        rest.fill(0);
+    } else {
+        let (half, rest) = rest.split_at_mut(2 * head_dim);
+        half.as_chunks_mut::<2>()
+            .0
+            .iter_mut()
+            .for_each(|pair| pair[1] = 0);
+        rest.fill(0);
+    }
+}

@@ -151,7 +151,7 @@ fn written_out(executor: Executor) {
     model.forward(&mut cache, &prompt).unwrap();
     let expected = model.forward(&mut cache.fork(32), &[7]).unwrap();
     let held = cache.blocks().to_vec();
-    let bytes: Vec<Vec<u8>> = held.iter().map(KvBlock::to_bytes).collect();
+    let bytes: Vec<Vec<u8>> = held.iter().map(|block| block.to_bytes(16)).collect();
     drop(cache);
     assert_eq!(held[0].holders(), 1);
 
@@ -169,4 +169,37 @@ fn written_out(executor: Executor) {
     assert!(pool.block_from_bytes(&bytes[0][1..]).is_err());
     assert!(pool.cache_of(&read, 33).is_err());
     assert!(load(&tiny).kv_pool().cache_of(&read, 32).is_err());
+}
+
+/// What lies behind a sequence's end in its last block is somebody else's.
+#[test]
+fn a_block_is_written_out_up_to_its_sequences_end() {
+    for executor in executors() {
+        let tiny = tiny::plain("parts", "qwen3");
+        let model = load_on(&tiny, executor);
+        let prompt: Vec<u32> = (0..16).map(|i| i * 5 % 48).collect();
+        let mut whole = model.new_cache();
+        model.forward(&mut whole, &prompt).unwrap();
+        let pool = model.kv_pool();
+        for filled in 1..16 {
+            let bytes = whole.blocks()[0].to_bytes(filled);
+            // The same as that of a sequence that never was longer.
+            let mut short = model.new_cache();
+            model.forward(&mut short, &prompt[..filled]).unwrap();
+            assert_eq!(
+                bytes,
+                short.blocks()[0].to_bytes(16),
+                "{filled} {executor:?}"
+            );
+            let block = pool.block_from_bytes(&bytes).unwrap();
+            let mut again = pool.cache_of(&[block], filled).unwrap();
+            let expected = model.forward(&mut short, &[7]).unwrap();
+            assert_eq!(model.forward(&mut again, &[7]).unwrap(), expected);
+        }
+        assert_eq!(whole.blocks()[0].to_bytes(0), vec![0; bytes_of(pool)]);
+    }
+}
+
+fn bytes_of(pool: &KvPool) -> usize {
+    usize::try_from(pool.block_bytes()).unwrap()
 }
