@@ -81,6 +81,8 @@ fn main() -> Result<()> {
         source,
         next: Random(7),
         disk: disk.path().to_owned(),
+        state: EngineState::default(),
+        pings: 0,
     };
     println!(
         "{:<22} {:>10} {:>10} {:>12} {:>10} {:>9}",
@@ -170,6 +172,9 @@ struct Gate {
     next: Random,
     /// Where pinned prompts lie.
     disk: PathBuf,
+    /// What was told last.
+    state: EngineState,
+    pings: u64,
 }
 
 const MODEL: &str = "soaked";
@@ -277,13 +282,19 @@ impl Gate {
 
     /// Waits for a state in which nothing runs.
     fn idle(&mut self, also: impl Fn(&EngineState) -> bool) -> Result<EngineState> {
+        // The state is told when it changes: what was told last holds once a
+        // ping came back that was sent after the last end.
+        self.pings += 1;
+        let ping = self.pings;
+        self.send(&ToEngine::Ping(ping))?;
+        let mut answered = false;
         loop {
-            if let FromEngine::State(state) = self.receive()?
-                && state.running == 0
-                && state.queued == 0
-                && also(&state)
-            {
-                return Ok(state);
+            let state = &self.state;
+            if answered && state.running == 0 && state.queued == 0 && also(state) {
+                return Ok(state.clone());
+            }
+            if let FromEngine::Pong(number) = self.receive()? {
+                answered |= number == ping;
             }
         }
     }
@@ -336,6 +347,9 @@ impl Gate {
         let mut buffer = [0; 1 << 16];
         loop {
             if let Some(frame) = self.reader.next_message()? {
+                if let FromEngine::State(state) = &frame {
+                    self.state = state.clone();
+                }
                 return Ok(frame);
             }
             match self.stream.read(&mut buffer)? {
