@@ -12,7 +12,7 @@ use nearfar_domain::ids::TargetId;
 use nearfar_domain::price::Price;
 use nearfar_domain::privacy::{Ceiling, Zone};
 
-use crate::store::Row;
+use crate::store::{FailedLeg, Row};
 
 /// Where settled requests go. Must not block.
 pub type Sink = Box<dyn Fn(Row) + Send + Sync>;
@@ -91,6 +91,18 @@ impl Account {
             row.target = target.to_string();
             row.zone = zone.as_str().to_owned();
             row.attempts += 1;
+        }
+    }
+
+    /// The leg under way gives no whole answer.
+    pub fn leg_failed(&mut self, kind: FailureKind) {
+        if let Some(row) = &mut self.row {
+            row.failed_legs.push(FailedLeg {
+                target: row.target.clone(),
+                zone: row.zone.clone(),
+                failure: kind.as_str().to_owned(),
+                pieces: self.pieces,
+            });
         }
     }
 

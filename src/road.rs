@@ -218,6 +218,7 @@ fn opening_row(asked: &Asked, id: DecisionId) -> Row {
         ttft_ms: None,
         duration_ms: 0.0,
         stream: asked.stream,
+        failed_legs: Vec::new(),
     }
 }
 

@@ -126,6 +126,62 @@ fn an_engine_that_does_not_come_back_ends_the_answer_with_an_error() {
 }
 
 #[test]
+fn an_answer_in_a_form_keeps_it_when_its_engine_is_killed() {
+    let daemon = Daemon::start(DaemonOptions::default());
+    daemon.wait_ready();
+    let word = json!({"type": "string", "minLength": 12, "maxLength": 20});
+    let words = json!({"type": "array", "items": word, "minItems": 24, "maxItems": 24});
+    let schema = json!({
+        "type": "object",
+        "properties": {"words": words},
+        "required": ["words"],
+        "additionalProperties": false,
+    });
+    let body = json!({
+        "model": "local/concierge",
+        "stream": true,
+        "response_format": {"type": "json_schema", "json_schema": {
+            "name": "words", "strict": true, "schema": schema
+        }},
+        "messages": [{"role": "user", "content": "hello"}],
+    })
+    .to_string();
+    let mut stream = wire::open(daemon.address(), "POST", CHAT, &[], &body).unwrap();
+    let mut seen = String::new();
+    let mut killed = false;
+    loop {
+        if !killed && seen.matches("\"content\":\"").count() > 3 {
+            daemon.kill(Role::Engine);
+            killed = true;
+        }
+        let more = stream.more();
+        if more.is_empty() {
+            break;
+        }
+        seen.push_str(&String::from_utf8_lossy(&more));
+    }
+    let chunks = seen.lines().filter_map(|line| line.strip_prefix("data: {"));
+    let text: String = chunks
+        .map(|rest| serde_json::from_str::<Value>(&format!("{{{rest}")).unwrap())
+        .filter_map(|chunk| {
+            let text = &chunk["choices"][0]["delta"]["content"];
+            text.as_str().map(str::to_owned)
+        })
+        .collect();
+    assert!(
+        killed && seen.contains("\"finish_reason\":\"stop\""),
+        "{seen}"
+    );
+    let value: Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"));
+    let words = value["words"].as_array().unwrap();
+    assert_eq!(words.len(), 24);
+    for word in words {
+        let length = word.as_str().unwrap().chars().count();
+        assert!((12..=20).contains(&length), "{word}");
+    }
+}
+
+#[test]
 fn a_client_that_leaves_is_told_to_the_provider() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let double = runtime.block_on(Double::start());

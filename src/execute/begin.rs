@@ -51,6 +51,7 @@ pub(crate) async fn begin(links: &Links, mut errand: Errand) -> Result<Begun, Al
             Err(failure) => failure,
         };
         links.metrics.leg_failed(&brief.target, failure.kind);
+        errand.account.leg_failed(failure.kind);
         tried.push(Tried {
             index,
             failure: failure.clone(),

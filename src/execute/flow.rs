@@ -274,6 +274,7 @@ impl Flow {
         self.links
             .metrics
             .leg_failed(&self.leg.target, failure.kind);
+        self.errand.account.leg_failed(failure.kind);
         match self.go_on(&failure).await {
             Some((index, running)) => self.joined(index, running, failure.kind),
             None => {
@@ -331,6 +332,7 @@ impl Flow {
                 }
                 Err(other) => {
                     self.links.metrics.leg_failed(&brief.target, other.kind);
+                    self.errand.account.leg_failed(other.kind);
                     if begun && refuses_prefill(&brief, &other) {
                         self.links.health.refused_prefill(&brief.target);
                     }

@@ -261,6 +261,10 @@ fn insert_all(connection: &mut Connection, batch: &[Order]) -> rusqlite::Result<
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16,
                 ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24)",
         )?;
+        let mut insert_leg = transaction.prepare_cached(
+            "INSERT INTO failed_legs (request, target, zone, failure, pieces)
+             VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?;
         for order in batch {
             let Order::Row(row) = order else { continue };
             insert.execute(params![
@@ -294,6 +298,16 @@ fn insert_all(connection: &mut Connection, batch: &[Order]) -> rusqlite::Result<
                 },
                 row.stream,
             ])?;
+            let request = transaction.last_insert_rowid();
+            for leg in &row.failed_legs {
+                insert_leg.execute(params![
+                    request,
+                    text(&leg.target),
+                    text(&leg.zone),
+                    text(&leg.failure),
+                    count(leg.pieces),
+                ])?;
+            }
         }
     }
     transaction.commit()

@@ -116,6 +116,23 @@ pub struct Row {
     pub duration_ms: f64,
     /// Whether it was streamed.
     pub stream: bool,
+    /// Legs that gave no whole answer, in the order of trying.
+    #[serde(default)]
+    pub failed_legs: Vec<FailedLeg>,
+}
+
+/// One leg of a request that gave no whole answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedLeg {
+    /// Who was tried.
+    pub target: String,
+    /// Its zone.
+    pub zone: String,
+    /// The failure's kind.
+    pub failure: String,
+    /// Pieces of an answer that came before: tokens on this device, about as
+    /// many elsewhere.
+    pub pieces: u64,
 }
 
 #[cfg(test)]

@@ -13,7 +13,8 @@ use super::StoreError;
 
 /// Migrations in order; the file's `user_version` counts those that were done.
 /// Never edit one that was released: add the next.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE requests (
         id INTEGER PRIMARY KEY,
         time_ms INTEGER NOT NULL,
@@ -42,7 +43,18 @@ const MIGRATIONS: &[&str] = &["
         stream INTEGER NOT NULL
     ) STRICT;
     CREATE INDEX requests_by_time ON requests (time_ms);
-"];
+",
+    "
+    CREATE TABLE failed_legs (
+        request INTEGER NOT NULL REFERENCES requests (id),
+        target TEXT NOT NULL,
+        zone TEXT NOT NULL,
+        failure TEXT NOT NULL,
+        pieces INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX failed_legs_by_request ON failed_legs (request);
+",
+];
 
 /// Opens the ledger for writing: creates it with mode 0600, brings it up to
 /// date, and sets a corrupt one aside.

@@ -35,6 +35,7 @@ fn row(outcome: &str) -> Row {
         ttft_ms: Some(20.0),
         duration_ms: 100.0,
         stream: true,
+        failed_legs: Vec::new(),
     }
 }
 
@@ -449,4 +450,40 @@ fn a_disk_that_is_full_at_the_start_does_not_keep_the_ledger_from_opening() {
     ledger.record(row("ok"));
     ledger.flush();
     assert_eq!((requests(&ledger), ledger.dropped()), (1, 0));
+}
+
+#[test]
+fn legs_that_failed_are_kept_with_their_request() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(dir.path()).unwrap();
+    let leg = |target: &str, failure: &str, pieces| FailedLeg {
+        target: target.into(),
+        zone: "cloud".into(),
+        failure: failure.into(),
+        pieces,
+    };
+    ledger.record(row("ok"));
+    ledger.record(Row {
+        attempts: 3,
+        failed_legs: vec![leg("far/a", "cut", 12), leg("far/b", "overloaded", 0)],
+        ..row("ok")
+    });
+    ledger.flush();
+    let connection = Connection::open(ledger.path()).unwrap();
+    let mut query = connection
+        .prepare(
+            "SELECT leg.target, leg.failure, leg.pieces, attempts FROM failed_legs AS leg
+             JOIN requests ON requests.id = leg.request ORDER BY leg.rowid",
+        )
+        .unwrap();
+    let rows: Vec<(String, String, i64, i64)> = query
+        .query_map([], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+        })
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    let expected = [("far/a", "cut", 12, 3), ("far/b", "overloaded", 0, 3)];
+    let expected = expected.map(|(a, b, c, d)| (a.to_owned(), b.to_owned(), c, d));
+    assert_eq!(rows, expected);
 }

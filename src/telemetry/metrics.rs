@@ -293,6 +293,7 @@ mod tests {
             ttft_ms: Some(40.0),
             duration_ms: 140.0,
             stream: true,
+            failed_legs: Vec::new(),
         }
     }
 

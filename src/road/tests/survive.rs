@@ -73,6 +73,8 @@ async fn an_answer_that_breaks_off_goes_on_at_the_next_leg_that_can() {
         assert_eq!(world.egress_hears().await, go_on("big", "The capital"));
         let row = world.row().await;
         assert_eq!((row.outcome.as_str(), row.attempts), ("ok", 2));
+        let failed = &row.failed_legs[0];
+        assert_eq!((failed.target.as_str(), failed.pieces), ("local/small", 2));
         assert_eq!(
             (row.target.as_str(), row.cost_micro),
             ("far/big", Some(2_000))
@@ -231,8 +233,7 @@ async fn what_passes_is_tried_again_and_what_does_not_is_not() {
     let with = |kind| async move {
         let world = without_engine(first(vec![fail(kind)], answers())).await;
         let answered = world.answer(ask("far/big")).await;
-        let attempts = world.row_after(answered).await.attempts;
-        attempts
+        world.row_after(answered).await.attempts
     };
     assert_eq!(with(FailureKind::Overloaded).await, 2);
     assert_eq!(with(FailureKind::Malformed).await, 2);
