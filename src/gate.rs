@@ -16,7 +16,7 @@ use crate::catalog::{Catalog, LocalModel};
 use crate::config::Config;
 use crate::conversations::Conversations;
 use crate::handover::{PartState, Role, Setup};
-use crate::road::{Answer, Asked, Road, RoadError};
+use crate::road::{Answer, Asked, Counted, Road, RoadError};
 use crate::store::Ledger;
 use crate::telemetry::Metrics;
 
@@ -80,6 +80,14 @@ impl Gate {
     /// When the request names no model that there is.
     pub fn route(&self, asked: Asked) -> Result<Explanation, RoadError> {
         self.road.route(asked)
+    }
+
+    /// Counts a prompt's tokens. See [`Road::count`].
+    ///
+    /// # Errors
+    /// Why they cannot be counted.
+    pub async fn count(&self, asked: Asked) -> Result<Counted, RoadError> {
+        self.road.count(asked).await
     }
 
     /// Every target with its state of the moment, near ones first.

@@ -3,6 +3,7 @@
 //! admission -> classify -> facts -> decide -> record -> execute. The fronts
 //! decode into [`Asked`] before and encode from [`Answer`] after.
 
+mod count;
 mod decision_id;
 mod facts;
 mod known;
@@ -30,6 +31,8 @@ use crate::execute::{self, Errand, Links};
 use crate::health::Lengths;
 use crate::snapshot::View;
 use crate::store::Row;
+
+pub use count::Counted;
 
 /// What the path leads over. One for the life of the process.
 pub struct Road {

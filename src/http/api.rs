@@ -8,8 +8,10 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::{get, post};
 
+use super::anthropic::{self, count};
 use super::asked::{Understood, asked};
 use super::body::Bodies;
+use super::dialect::Dialect;
 use super::openai::{embeddings, models, request, responses};
 use super::problem::Problem;
 use super::reply::{json, reply};
@@ -30,6 +32,8 @@ pub(crate) fn routes() -> Router<Arc<Api>> {
         .route("/v1/chat/completions", post(chat_completions))
         .route("/v1/completions", post(completions))
         .route("/v1/embeddings", post(make_embeddings))
+        .route("/v1/messages", post(messages))
+        .route("/v1/messages/count_tokens", post(count::count_tokens))
         .route("/v1/prefill", post(prefill::prefill))
         .route("/v1/route", post(explain))
         .route("/v1/models", get(list_models))
@@ -84,6 +88,16 @@ async fn make_embeddings(
     .await
 }
 
+async fn messages(State(api): State<Arc<Api>>, request: Request) -> Result<Response, Problem> {
+    answer(
+        &api,
+        "anthropic.messages",
+        request,
+        anthropic::request::message,
+    )
+    .await
+}
+
 /// Decides and does not run.
 async fn explain(State(api): State<Arc<Api>>, request: Request) -> Result<Response, Problem> {
     let (asked, _) = read(&api, "route", request, |body| {
@@ -108,7 +122,7 @@ pub(crate) async fn answer(
 pub(crate) type Understand = fn(&[u8]) -> Result<Understood, Problem>;
 
 /// Reads a request: its body as the endpoint understands it, and its tags.
-async fn read(
+pub(crate) async fn read(
     api: &Api,
     endpoint: &'static str,
     request: Request,
@@ -121,15 +135,26 @@ async fn read(
     asked(endpoint, &parts.headers, understand(&body)?)
 }
 
-async fn list_models(State(api): State<Arc<Api>>) -> Response {
-    json(StatusCode::OK, &models::list(&api.gate.targets()))
+async fn list_models(State(api): State<Arc<Api>>, request: Request) -> Response {
+    let targets = api.gate.targets();
+    let list = match Dialect::of(request.uri().path(), request.headers()) {
+        Dialect::Anthropic => anthropic::models::list(&targets),
+        _ => models::list(&targets),
+    };
+    json(StatusCode::OK, &list)
 }
 
 async fn find_model(
     State(api): State<Arc<Api>>,
     Path(id): Path<String>,
+    request: Request,
 ) -> Result<Response, Problem> {
-    match models::find(&api.gate.targets(), &id) {
+    let targets = api.gate.targets();
+    let found = match Dialect::of(request.uri().path(), request.headers()) {
+        Dialect::Anthropic => anthropic::models::find(&targets, &id),
+        _ => models::find(&targets, &id),
+    };
+    match found {
         Some(model) => Ok(json(StatusCode::OK, &model)),
         None => Err(Problem::no_such_model(
             "There is no such model. GET /v1/models lists those that there are.",

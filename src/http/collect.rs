@@ -1,8 +1,11 @@
 //! A whole answer out of its events, for clients that want no stream.
 
+use std::ops::Range;
+
 use nearfar_domain::events::{
-    Event, Failure, FailureKind, FinishReason, TokenLogprob, ToolCallDelta, Usage,
+    Event, Failure, FailureKind, FinishReason, Signed, TokenLogprob, ToolCallDelta, Usage,
 };
+use nearfar_domain::thought::Signature;
 
 use crate::road::EventStream;
 
@@ -20,6 +23,23 @@ pub(crate) struct Collected {
     pub(crate) vectors: Vec<Vec<f32>>,
     pub(crate) reason: Option<FinishReason>,
     pub(crate) usage: Usage,
+    /// The stop string that ended it, where the target tells it.
+    pub(crate) stopped_by: Option<String>,
+    /// The same content, reasoning and calls in the order in which they came,
+    /// for dialects that tell it.
+    pub(crate) order: Vec<Piece>,
+}
+
+/// A stretch of an answer.
+pub(crate) enum Piece {
+    /// These bytes of the content.
+    Content(Range<usize>),
+    /// These bytes of the reasoning.
+    Reasoning(Range<usize>),
+    /// The call at this place.
+    Call(usize),
+    /// What the target wants to see again.
+    Signature(Signed, Signature),
 }
 
 /// Waits for the whole answer.
@@ -38,10 +58,14 @@ pub(crate) async fn collect(mut events: EventStream) -> Result<Collected, Failur
             return Err(Failure::new(FailureKind::Malformed, message));
         }
         match event {
-            Event::Started { .. } | Event::Signature { .. } | Event::StoppedBy(_) => {}
-            Event::Content(text) => whole.content.push_str(&text),
-            Event::Reasoning(text) => whole.reasoning.push_str(&text),
-            Event::ToolCall(delta) => add_call(&mut whole.tool_calls, delta),
+            Event::Started { .. } => {}
+            Event::Content(text) => whole.add_content(&text),
+            Event::Reasoning(text) => whole.add_reasoning(&text),
+            Event::ToolCall(delta) => whole.add_call(delta),
+            Event::Signature { of, signature } => {
+                whole.order.push(Piece::Signature(of, signature));
+            }
+            Event::StoppedBy(text) => whole.stopped_by = Some(text),
             Event::Logprobs(tokens) => whole.logprobs.extend(tokens),
             Event::Vectors(vectors) => whole.vectors.extend(vectors),
             Event::Finished { reason, usage } => {
@@ -60,14 +84,40 @@ pub(crate) fn cut_off() -> Failure {
     Failure::new(FailureKind::Cut, "The answer was cut off. Try again.")
 }
 
-fn add_call(calls: &mut Vec<ToolCallDelta>, delta: ToolCallDelta) {
-    match calls.iter_mut().find(|call| call.index == delta.index) {
-        Some(call) => {
-            call.arguments.push_str(&delta.arguments);
-            call.id = call.id.take().or(delta.id);
-            call.name = call.name.take().or(delta.name);
+impl Collected {
+    fn add_content(&mut self, text: &str) {
+        let from = self.content.len();
+        self.content.push_str(text);
+        let to = self.content.len();
+        match self.order.last_mut() {
+            Some(Piece::Content(range)) => range.end = to,
+            _ => self.order.push(Piece::Content(from..to)),
         }
-        None => calls.push(delta),
+    }
+
+    fn add_reasoning(&mut self, text: &str) {
+        let from = self.reasoning.len();
+        self.reasoning.push_str(text);
+        let to = self.reasoning.len();
+        match self.order.last_mut() {
+            Some(Piece::Reasoning(range)) => range.end = to,
+            _ => self.order.push(Piece::Reasoning(from..to)),
+        }
+    }
+
+    fn add_call(&mut self, delta: ToolCallDelta) {
+        let mut calls = self.tool_calls.iter_mut();
+        match calls.find(|call| call.index == delta.index) {
+            Some(call) => {
+                call.arguments.push_str(&delta.arguments);
+                call.id = call.id.take().or(delta.id);
+                call.name = call.name.take().or(delta.name);
+            }
+            None => {
+                self.order.push(Piece::Call(self.tool_calls.len()));
+                self.tool_calls.push(delta);
+            }
+        }
     }
 }
 

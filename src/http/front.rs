@@ -97,7 +97,7 @@ async fn no_such_path(request: Request<Body>) -> Problem {
     let path = request.uri().path();
     let mend = if path.starts_with("/v1") {
         "The paths are POST /v1/chat/completions, /v1/completions, /v1/responses, /v1/embeddings, \
-         /v1/prefill, /v1/route and GET /v1/models."
+         /v1/messages, /v1/prefill, /v1/route and GET /v1/models."
     } else if path.starts_with("/api") {
         "The paths are POST /api/chat, /api/generate, /api/embed, /api/show and GET /api/tags, \
          /api/ps, /api/version."

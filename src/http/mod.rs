@@ -3,11 +3,12 @@
 //! In reading order: [`listener`] accepts connections within limits, [`front`]
 //! is what holds for every request, [`hosts`] keeps web pages out, [`body`]
 //! reads bodies within bounds, [`dialect`] says what a dialect is and
-//! [`openai`] and [`ollama`] are two, [`tags`] and [`asked`] make a question for the road out
+//! [`openai`], [`anthropic`] and [`ollama`] are such, [`tags`] and [`asked`] make a question for the road out
 //! of a request, [`reply`] sends the answer, [`problem`] is every error. [`api`] and [`admin`] are the routes of
 //! the data and the control API. Nothing here decides where a request goes.
 
 mod admin;
+mod anthropic;
 mod api;
 mod asked;
 mod body;

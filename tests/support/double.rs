@@ -20,6 +20,8 @@ use tokio::task::JoinHandle;
 
 #[path = "double/anthropic.rs"]
 mod anthropic;
+#[path = "double/fitting.rs"]
+mod fitting;
 #[path = "double/http.rs"]
 mod http;
 #[path = "double/hub.rs"]

@@ -26,6 +26,10 @@ fn stop_reason(answer: &Answer) -> &'static str {
             refusal: Some(_), ..
         } => "refusal",
         Answer { calls, .. } if !calls.is_empty() => "tool_use",
+        Answer {
+            stopped_by: Some(_),
+            ..
+        } => "stop_sequence",
         _ => "end_turn",
     }
 }
@@ -98,7 +102,7 @@ fn stream(answer: &Answer, model: &str) -> Vec<String> {
     }
     events.push(event(json!({
         "type": "message_delta",
-        "delta": {"stop_reason": stop_reason(answer), "stop_sequence": null},
+        "delta": {"stop_reason": stop_reason(answer), "stop_sequence": answer.stopped_by},
         "usage": {"output_tokens": answer.usage[2]}
     })));
     events.push(event(json!({"type": "message_stop"})));
@@ -119,7 +123,7 @@ fn whole(answer: &Answer, model: &str) -> Value {
     }
     json!({
         "model": model, "id": ID, "type": "message", "role": "assistant", "content": content,
-        "stop_reason": stop_reason(answer), "stop_sequence": null,
+        "stop_reason": stop_reason(answer), "stop_sequence": answer.stopped_by,
         "usage": usage(answer, answer.usage[2])
     })
 }

@@ -8,6 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
+use super::fitting::{fitting, wanted_gap, wanted_status};
 use super::script::{Answer, Behaviour, Fault};
 use super::{Connection, Seen, State, anthropic, hub, openai};
 
@@ -112,7 +113,8 @@ impl Peer {
             };
             let behaviour = self.behaviour();
             let reply = reply(&self.state, &request, &behaviour);
-            let gap = behaviour.answer.as_ref().map_or(Duration::ZERO, |a| a.gap);
+            let told = behaviour.answer.as_ref().map(|answer| answer.gap);
+            let gap = told.unwrap_or_else(|| wanted_gap(&request.json()));
             let is_anthropic = request.path.ends_with("/messages");
             let kept = self
                 .meet(reply, behaviour.fault, gap, is_anthropic, place)
@@ -351,6 +353,11 @@ fn reply(state: &State, request: &Seen, behaviour: &Behaviour) -> Reply {
         }
     }
     let body = request.json();
+    if behaviour.answer.is_none()
+        && let Some(status) = wanted_status(&body)
+    {
+        return Reply::error(status, error(status));
+    }
     let answer = behaviour.answer.clone();
     let answer = answer.or_else(|| rest(state, &body));
     let answer = answer.unwrap_or_else(|| fitting(&body));
@@ -375,39 +382,6 @@ fn rest(state: &State, request: &Value) -> Option<Answer> {
         .as_str()
         .filter(|_| last["role"] == "assistant");
     Some(Answer::text(text.strip_prefix(begun.unwrap_or_default())?))
-}
-
-/// An answer that follows from the request: a call where one is forced or its
-/// tool is named, else an echo.
-fn fitting(request: &Value) -> Answer {
-    let said = request["messages"]
-        .as_array()
-        .and_then(|all| all.last())
-        .map(|last| match &last["content"] {
-            Value::String(text) => text.clone(),
-            Value::Array(parts) => parts.iter().filter_map(|p| p["text"].as_str()).collect(),
-            _ => String::new(),
-        })
-        .or_else(|| request["prompt"].as_str().map(str::to_owned))
-        .unwrap_or_default();
-    let names: Vec<&str> = request["tools"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(|tool| tool["function"]["name"].as_str().or(tool["name"].as_str()))
-        .collect();
-    let choice = &request["tool_choice"];
-    let forced = choice["function"]["name"]
-        .as_str()
-        .or(choice["name"].as_str())
-        .or_else(|| {
-            let must = *choice == "required" || choice["type"] == "any";
-            names.first().copied().filter(|_| must)
-        });
-    match forced.or_else(|| names.iter().copied().find(|name| said.contains(name))) {
-        Some(name) => Answer::call(name, "{}"),
-        None => Answer::text(&format!("You said: {said}")),
-    }
 }
 
 /// Head, pieces of the body, and whether they are chunks.

@@ -114,6 +114,8 @@ pub struct Answer {
     pub cut_by_limit: bool,
     /// The provider's filter ended the answer.
     pub filtered: bool,
+    /// The answer ended before this stop string.
+    pub stopped_by: Option<String>,
     /// Tokens of prompt, cached prompt, completion, reasoning.
     pub usage: [u64; 4],
     /// Pause before each event.
@@ -129,6 +131,7 @@ impl Default for Answer {
             refusal: None,
             cut_by_limit: false,
             filtered: false,
+            stopped_by: None,
             usage: [21, 8, 5, 0],
             gap: Duration::ZERO,
         }

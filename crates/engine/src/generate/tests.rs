@@ -44,6 +44,7 @@ fn answer(ready: &Arc<ReadyModel>, chat: &Chat, partial: &str) -> Result<Told, F
                 None => told.calls.push(call),
             },
             Event::Logprobs(tokens) => told.logprobs.extend(tokens),
+            Event::StoppedBy(stop) => assert!(["END", "\n"].contains(&stop.as_str())),
             Event::Finished { reason, usage } => (told.reason, told.usage) = (reason, usage),
             _ => {
                 panic!("not a generation's event")

@@ -90,6 +90,8 @@ impl Writer {
                     if stopped {
                         self.keep_logprobs_of(safe.len());
                         self.content(safe, out);
+                        let stop = self.stops.found().map(str::to_owned);
+                        out.extend(stop.map(Event::StoppedBy));
                         let called = self.calls > 0;
                         return Some(if called {
                             FinishReason::ToolCalls

@@ -6,6 +6,8 @@ use super::{earliest, held_back};
 pub struct StopFinder {
     stops: Vec<String>,
     held: String,
+    /// Which stop string came up.
+    found: Option<usize>,
 }
 
 impl StopFinder {
@@ -14,6 +16,7 @@ impl StopFinder {
         Self {
             stops: stops.iter().filter(|s| !s.is_empty()).cloned().collect(),
             held: String::new(),
+            found: None,
         }
     }
 
@@ -24,13 +27,19 @@ impl StopFinder {
         }
         self.held.push_str(text);
         let needles: Vec<&str> = self.stops.iter().map(String::as_str).collect();
-        if let Some((at, _)) = earliest(&self.held, &needles) {
+        if let Some((at, which)) = earliest(&self.held, &needles) {
+            self.found = Some(which);
             self.held.truncate(at);
             return (std::mem::take(&mut self.held), true);
         }
         let keep = held_back(&self.held, &needles);
         let rest = self.held.split_off(self.held.len() - keep);
         (std::mem::replace(&mut self.held, rest), false)
+    }
+
+    /// The stop string that came up.
+    pub fn found(&self) -> Option<&str> {
+        self.stops.get(self.found?).map(String::as_str)
     }
 
     /// What was held back when the answer ended without a stop string.

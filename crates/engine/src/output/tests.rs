@@ -281,7 +281,9 @@ fn a_stop_string_may_straddle_pieces() {
     assert_eq!(finder.push("abcE"), ("abc".to_owned(), false));
     assert_eq!(finder.push("N"), (String::new(), false));
     assert_eq!(finder.push("X\n"), ("ENX".to_owned(), false));
+    assert_eq!(finder.found(), None);
     assert_eq!(finder.push("\nrest"), (String::new(), true));
+    assert_eq!(finder.found(), Some("\n\n"));
 }
 
 #[test]
