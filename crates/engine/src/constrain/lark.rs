@@ -29,6 +29,10 @@ pub(super) enum Problem {
     },
     /// A regular expression that cannot be read.
     Regex,
+    /// Names that two of `patternProperties` may match.
+    Patterns,
+    /// Bounds on the number of properties that cannot be counted.
+    Counts,
     /// Anything else.
     Unsupported,
 }
@@ -39,6 +43,10 @@ impl Problem {
         let has = |words: &[&str]| words.iter().any(|word| error.contains(word));
         if has(&["oneOf constraints"]) {
             Self::Overlap
+        } else if has(&["min/maxProperties"]) {
+            Self::Counts
+        } else if has(&["disjoint"]) {
+            Self::Patterns
         } else if has(&["Unsatisfiable", "no extension", "NoExtension"]) {
             Self::Nothing
         } else if has(&[
@@ -83,6 +91,8 @@ impl fmt::Display for Problem {
             }
             Self::Syntax { place: None } => f.write_str("it is not a valid grammar"),
             Self::Regex => f.write_str("a regular expression in it is not valid or not supported (no look-around, no back-references)"),
+            Self::Patterns => f.write_str("patterns of patternProperties may match the same name; make them exclude one another"),
+            Self::Counts => f.write_str("minProperties and maxProperties can be counted only where all properties are required"),
             Self::Unsupported => f.write_str("it holds something that is not supported; simplify it"),
         }
     }
@@ -187,6 +197,11 @@ impl Source {
         for (field, schema) in &self.schemas {
             if let Err(problem) = grammars.try_compile(&whole(schema)) {
                 let path = culprit(grammars, schema);
+                // A schema is no text of the client's with lines of its own.
+                let problem = match problem {
+                    Problem::Syntax { .. } => Problem::Unsupported,
+                    other => other,
+                };
                 return unable(
                     field,
                     &format!("{field} cannot be followed at {path}: {problem}"),
@@ -209,7 +224,8 @@ fn whole(schema: &Value) -> String {
 
 /// JSON in one form: a space after commas and colons, no other white space. It
 /// is how models write it mostly, and keys and punctuation follow without
-/// being sampled.
+/// being sampled. Characters are never written by their numbers: a name has one
+/// spelling then, and what a schema says of it cannot be passed by with another.
 fn json_body(schema: &Value, spacing: Spacing) -> String {
     let mut schema = match schema {
         Value::Object(map) => map.clone(),
@@ -217,13 +233,14 @@ fn json_body(schema: &Value, spacing: Spacing) -> String {
         // Nothing fits: let llguidance say so.
         _ => [("enum".to_owned(), json!([]))].into_iter().collect(),
     };
-    let form = match spacing {
+    let mut form = match spacing {
         Spacing::Ours => {
             json!({"whitespace_flexible": false, "item_separator": ", ", "key_separator": ": "})
         }
         // Bounded, or a weak model might write nothing but spaces.
         Spacing::Any => json!({"whitespace_pattern": r"[\x20\x0A\x0D\x09]{1,40}"}),
     };
+    form["json_allowed_escapes"] = json!("nrbtf\\\"");
     schema.insert("x-guidance".to_owned(), form);
     format!("%json {}", Value::Object(schema))
 }

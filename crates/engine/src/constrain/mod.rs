@@ -15,6 +15,7 @@
 mod gbnf;
 mod lark;
 mod live;
+mod pattern;
 mod schema;
 mod tools;
 mod vocabulary;

@@ -3,9 +3,12 @@
 //! What has no bearing on validity is left out (annotations, keywords that no
 //! draft knows, formats that no one checks); what cannot be followed is
 //! refused with its place. The result may be narrower than the schema and
-//! never wider: an answer that fits it fits the schema.
+//! never wider: an answer that fits it fits the schema. `benches/schema_suite.py`
+//! holds that against the standard's own test suite.
 
 use serde_json::{Map, Value, json};
+
+use super::pattern::{is_numbered, translated};
 
 /// How deep schemas may be nested.
 const MAX_DEPTH: usize = 48;
@@ -77,8 +80,35 @@ pub(super) fn checked(text: &str) -> Result<Value, Refused> {
         root: &schema,
         count: 0,
         close: !intersects(&schema),
+        references: Vec::new(),
     };
-    walk.schema(&schema, "#", 0, true)
+    let out = walk.schema(&schema, "#", 0, true)?;
+    for (at, pointer) in walk.references {
+        if !is_found(&out, &pointer) {
+            return Err(refused(
+                &at,
+                "points to a place that cannot be referred to; move it into $defs, under a name of letters and digits",
+            ));
+        }
+    }
+    Ok(out)
+}
+
+/// Whether the grammar's compiler finds what a reference points to: it looks
+/// for the words as they stand, in what is left of the schema.
+fn is_found(schema: &Value, pointer: &str) -> bool {
+    let mut at = schema;
+    for word in pointer.split('/').skip(1) {
+        let next = match at {
+            Value::Array(items) => word.parse().ok().and_then(|index: usize| items.get(index)),
+            other => other.get(word),
+        };
+        match next {
+            Some(next) => at = next,
+            None => return false,
+        }
+    }
+    true
 }
 
 /// Whether anything in it combines object schemas; then leaving out unnamed
@@ -101,6 +131,8 @@ struct Walk<'a> {
     root: &'a Value,
     count: usize,
     close: bool,
+    /// Where references stand, and the pointers in them.
+    references: Vec<(String, String)>,
 }
 
 impl Walk<'_> {
@@ -130,6 +162,7 @@ impl Walk<'_> {
             Value::Object(map) => map,
             _ => return Err(refused(path, "must be an object or a boolean")),
         };
+        let known = self.references.len();
         let mut out = Map::new();
         for (key, value) in map {
             let at = join(path, key);
@@ -137,7 +170,18 @@ impl Walk<'_> {
                 out.insert(key.clone(), value);
             }
         }
+        // An $id changes what the references below it are relative to.
+        if depth > 0
+            && let Some((at, _)) = self.references.get(known)
+            && names_itself(map)
+        {
+            return Err(refused(
+                at,
+                "lies below an $id of its own; refer to the whole schema's parts only and leave that $id out",
+            ));
+        }
         old_tuples(&mut out);
+        exact_dates(&mut out);
         if self.close && alone {
             close(&mut out);
         }
@@ -163,6 +207,10 @@ impl Walk<'_> {
         };
         match key {
             "type" => kept(is_type(value), "a type's name or an array of them"),
+            "const" | "enum" if holds_numbered(value) => Err(refused(
+                at,
+                "holds a control character that is never written; leave it out",
+            )),
             "const" => Ok(Some(value.clone())),
             "enum" => {
                 let items = value.as_array().map_or(0, Vec::len);
@@ -178,8 +226,15 @@ impl Walk<'_> {
                     "an array of strings",
                 )
             }
-            "properties" | "patternProperties" | "$defs" | "definitions" => {
-                self.named(value, at, depth).map(Some)
+            "properties" | "$defs" | "definitions" => self.named(value, at, depth).map(Some),
+            "patternProperties" => {
+                let patterns = self.named(value, at, depth)?;
+                let patterns = patterns.as_object().into_iter().flatten();
+                let patterns =
+                    patterns.map(|(name, schema)| Some((translated(name)?, schema.clone())));
+                let patterns: Option<Map<String, Value>> = patterns.collect();
+                let patterns = patterns.ok_or_else(|| refused(at, NUMBERED))?;
+                Ok(Some(Value::Object(patterns)))
             }
             "anyOf" | "oneOf" | "allOf" => {
                 let alone = alone && !says_of_objects(map);
@@ -197,6 +252,12 @@ impl Walk<'_> {
                 let least = least.ok_or_else(|| {
                     refused(at, format!("must be a whole number from 0 to {MAX_LEAST}"))
                 })?;
+                if key == "minProperties" && least > required_names(map) + 1 {
+                    return Err(refused(
+                        at,
+                        "is more than one above the number of required names, and a name that is written twice counts once; name what must be there in required",
+                    ));
+                }
                 Ok(Some(json!(least)))
             }
             "maxLength" | "maxItems" | "maxProperties" => {
@@ -212,10 +273,15 @@ impl Walk<'_> {
                 value.as_f64().is_some_and(|of| of > 0.0),
                 "a number above 0",
             ),
-            "pattern" => kept(
-                value.as_str().is_some_and(|text| text.len() <= MAX_PATTERN),
-                &format!("a regular expression of at most {MAX_PATTERN} bytes"),
-            ),
+            "pattern" => {
+                let pattern = value.as_str().filter(|text| text.len() <= MAX_PATTERN);
+                let pattern = pattern.ok_or_else(|| {
+                    let most = format!("a regular expression of at most {MAX_PATTERN} bytes");
+                    refused(at, format!("must be {most}"))
+                })?;
+                let pattern = translated(pattern).ok_or_else(|| refused(at, NUMBERED))?;
+                Ok(Some(Value::from(pattern)))
+            }
             "format" => Ok(value
                 .as_str()
                 .filter(|name| FORMATS.contains(name))
@@ -265,7 +331,7 @@ impl Walk<'_> {
     }
 
     /// References lead to a place in the same schema.
-    fn reference(&self, value: &Value, at: &str) -> Result<Value, Refused> {
+    fn reference(&mut self, value: &Value, at: &str) -> Result<Value, Refused> {
         let pointer = value
             .as_str()
             .and_then(|reference| reference.strip_prefix('#'))
@@ -279,6 +345,7 @@ impl Walk<'_> {
         if self.root.pointer(&percent_decoded(pointer)).is_none() {
             return Err(refused(at, "points to nothing in this schema"));
         }
+        self.references.push((at.to_owned(), pointer.to_owned()));
         Ok(value.clone())
     }
 }
@@ -295,6 +362,50 @@ fn old_tuples(schema: &mut Map<String, Value>) {
     } else {
         schema.shift_remove("additionalItems");
     }
+}
+
+/// The compiler's dates allow 29 February in every year, and its times a leap
+/// second in every minute. Here February is counted out and seconds end at 59.
+/// There is no year 0, for most calendars know none.
+fn exact_dates(schema: &mut Map<String, Value>) {
+    const YEAR: &str = "(?:[0-9]{3}[1-9]|[0-9]{2}[1-9]0|[0-9][1-9]00|[1-9]000)";
+    const LEAP_YEAR: &str =
+        "(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:0[48]|[2468][048]|[13579][26])00)";
+    let date = || {
+        let days = "(?:(?:0[13-9]|1[0-2])-[0-3][0-9]|02-(?:[01][0-9]|2[0-8]))";
+        format!("(?:{YEAR}-{days}|{LEAP_YEAR}-02-29)")
+    };
+    let pattern = match schema.get("format").and_then(Value::as_str) {
+        Some("date") => format!("^{}$", date()),
+        Some("time") => "^.{6}[0-5]".to_owned(),
+        Some("date-time") => format!("^{}.{{7}}[0-5]", date()),
+        _ => return,
+    };
+    if !schema.contains_key("pattern") {
+        schema.insert("pattern".to_owned(), Value::from(pattern));
+        return;
+    }
+    let all = schema.entry("allOf").or_insert_with(|| json!([]));
+    if let Value::Array(all) = all {
+        all.push(json!({"pattern": pattern}));
+    }
+}
+
+/// Whether a schema has an address of its own; a mere anchor is none.
+fn names_itself(map: &Map<String, Value>) -> bool {
+    let id = map.get("$id").and_then(Value::as_str);
+    id.is_some_and(|id| !id.is_empty() && !id.starts_with('#'))
+}
+
+/// How many different names `required` lists.
+fn required_names(map: &Map<String, Value>) -> u64 {
+    let names = map.get("required").and_then(Value::as_array);
+    let names: std::collections::HashSet<&str> = names
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    names.len() as u64
 }
 
 /// A schema that names its properties and says nothing of others gets none:
@@ -324,6 +435,19 @@ fn close(schema: &mut Map<String, Value>) {
     .any(|key| schema.contains_key(*key));
     if all_named && !open && !properties.is_empty() {
         schema.insert("additionalProperties".to_owned(), json!(false));
+    }
+}
+
+/// Why a pattern is refused that asks for such a character.
+const NUMBERED: &str = "asks for a control character that is never written; leave it out";
+
+/// Whether some text in it has a character that JSON writes by its number.
+fn holds_numbered(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.chars().any(|c| is_numbered(u32::from(c))),
+        Value::Array(items) => items.iter().any(holds_numbered),
+        Value::Object(map) => map.values().any(holds_numbered),
+        _ => false,
     }
 }
 
