@@ -113,20 +113,32 @@ fn escape(text: &[char], in_class: bool, out: &mut String) -> (usize, Option<u32
             out.push(c);
             return (1, Some(u32::from(c)));
         }
-        'x' => hex(&text[1..], 2),
+        'x' => {
+            if let Some((character, read)) = hex(&text[1..], 2) {
+                out.push('\\');
+                out.extend(&text[..=read]);
+                return (1 + read, Some(character));
+            }
+            None
+        }
         'u' => {
             let pair = hex(&text[1..], 4).zip(text.get(5..7).and_then(|then| match then {
                 ['\\', 'u'] => hex(&text[7..], 4),
                 _ => None,
             }));
-            let pair = pair.map(|(high, low)| [high as u16, low as u16]);
+            let pair = pair.map(|((high, _), (low, _))| [high as u16, low as u16]);
             if let Some(pair) = pair
                 && let [Ok(character)] = char::decode_utf16(pair).collect::<Vec<_>>()[..]
             {
                 out.push_str(&format!("\\u{{{:X}}}", u32::from(character)));
                 return (11, Some(u32::from(character)));
             }
-            hex(&text[1..], 4)
+            if let Some((character, read)) = hex(&text[1..], 4) {
+                out.push('\\');
+                out.extend(&text[..=read]);
+                return (1 + read, Some(character));
+            }
+            None
         }
         'c' => {
             let letter = text.get(1).filter(|letter| letter.is_ascii_alphabetic());
@@ -149,13 +161,17 @@ fn escape(text: &[char], in_class: bool, out: &mut String) -> (usize, Option<u32
     }
 }
 
-/// So many hexadecimal digits, or any number of them in braces.
-fn hex(text: &[char], digits: usize) -> Option<u32> {
-    let digits: String = match text {
-        ['{', rest @ ..] => rest.iter().take_while(|c| **c != '}').collect(),
-        _ => text.get(..digits)?.iter().collect(),
+/// So many hexadecimal digits, or any number of them in braces, and how many
+/// characters those are.
+fn hex(text: &[char], digits: usize) -> Option<(u32, usize)> {
+    let (digits, read): (String, usize) = match text {
+        ['{', rest @ ..] => {
+            let end = rest.iter().position(|c| *c == '}')?;
+            (rest[..end].iter().collect(), end + 2)
+        }
+        _ => (text.get(..digits)?.iter().collect(), digits),
     };
-    u32::from_str_radix(&digits, 16).ok()
+    Some((u32::from_str_radix(&digits, 16).ok()?, read))
 }
 
 #[cfg(test)]
