@@ -78,7 +78,7 @@ fn begin(
     tokenizer: &Tokenizer,
 ) -> Result<nearfar_engine::constrain::Constraint, String> {
     grammars
-        .constraint(chat, ToolFormat::Hermes, tokenizer, Reasoning::None)
+        .constraint(chat, ToolFormat::Hermes, tokenizer, Reasoning::None, "")
         .map_err(|failure| failure.message)?
         .ok_or_else(|| "no constraint".to_owned())
 }

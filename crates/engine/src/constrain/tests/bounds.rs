@@ -14,6 +14,7 @@ fn passes(schema: &Value, text: &str) -> Result<bool, String> {
             ToolFormat::Hermes,
             tokenizer,
             Reasoning::None,
+            "",
         )
         .map_err(|failure| failure.message)?
         .unwrap();
