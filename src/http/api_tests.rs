@@ -295,3 +295,92 @@ async fn errors_have_the_shape_of_their_dialect() {
     assert_eq!(status, 404);
     assert_eq!(json(&reply)["error"]["code"], "unknown_path");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ollamas_paths_answer_without_an_engine() {
+    let daemon = daemon().await;
+
+    for path in ["/", "/api/version", "/api/tags", "/api/ps"] {
+        let (status, _, body) = daemon.tcp("GET", path, "").await;
+        assert_eq!(status, 200, "{path}: {body}");
+        let (status, head, body) = daemon.tcp("HEAD", path, "").await;
+        assert_eq!((status, body.as_str()), (200, ""), "{path}: {head}");
+    }
+    let (_, _, body) = daemon.tcp("GET", "/api/version", "").await;
+    assert_eq!(json(&body)["nearfar"], env!("CARGO_PKG_VERSION"));
+    let (_, _, body) = daemon.tcp("GET", "/api/tags", "").await;
+    let models = json(&body)["models"].as_array().unwrap().clone();
+    assert_eq!(models.last().unwrap()["model"], "auto");
+    for model in &models {
+        let asked = serde_json::json!({"model": model["model"]}).to_string();
+        let (status, _, body) = daemon.tcp("POST", "/api/show", &asked).await;
+        assert_eq!(status, 200, "{asked}: {body}");
+        assert!(json(&body)["capabilities"].is_array());
+    }
+
+    for (method, path, words) in [
+        ("POST", "/api/pull", "nearfar model add"),
+        ("POST", "/api/create", "nearfar model add"),
+        ("POST", "/api/copy", "--name"),
+        ("DELETE", "/api/delete", "nearfar model rm"),
+        ("POST", "/api/push", "publishes no models"),
+        ("HEAD", "/api/blobs/sha256:00", ""),
+    ] {
+        let (status, _, body) = daemon.tcp(method, path, "{}").await;
+        assert_eq!(status, 501, "{path}");
+        assert!(body.contains(words), "{path}: {body}");
+    }
+    let none = r#"{"model": "no-such-model", "messages": []}"#;
+    for body in [
+        none,
+        &none.replace("[]", r#"[{"role": "user", "content": "x"}]"#),
+    ] {
+        let (status, _, body) = daemon.tcp("POST", "/api/chat", body).await;
+        assert_eq!(status, 404);
+        let error = json(&body)["error"].as_str().unwrap().to_owned();
+        assert!(error.starts_with("model not found"), "{error}");
+    }
+    // What should be loaded is not, and that is told.
+    if models.len() > 1 {
+        let (status, _, body) = daemon.tcp("POST", "/api/generate", "{}").await;
+        assert_eq!(status, 503, "{body}");
+        let drop = r#"{"keep_alive": 0}"#;
+        let (status, _, body) = daemon.tcp("POST", "/api/generate", drop).await;
+        assert_eq!(
+            (status, json(&body)["done_reason"].as_str()),
+            (200, Some("unload"))
+        );
+    }
+    let (status, _, body) = daemon.tcp("GET", "/api/nonsense", "").await;
+    assert_eq!(
+        (status, json(&body)["code"].as_str()),
+        (404, Some("unknown_path"))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn responses_that_are_not_kept_are_not_found() {
+    let daemon = daemon().await;
+    for (method, path) in [
+        ("GET", "/v1/responses/resp_1"),
+        ("DELETE", "/v1/responses/resp_1"),
+        ("POST", "/v1/responses/resp_1/cancel"),
+        ("GET", "/v1/responses/resp_1/input_items"),
+    ] {
+        let (status, _, body) = daemon.tcp(method, path, "").await;
+        let code = json(&body)["error"]["code"].clone();
+        assert_eq!(
+            (status, code.as_str()),
+            (404, Some("response_not_found")),
+            "{path}"
+        );
+    }
+    let asked = r#"{"input": "x", "previous_response_id": "resp_1"}"#;
+    let (status, _, body) = daemon.tcp("POST", "/v1/responses", asked).await;
+    let error = &json(&body)["error"];
+    assert_eq!(
+        (status, error["code"].as_str()),
+        (400, Some("previous_response_not_found"))
+    );
+    assert_eq!(error["param"], "previous_response_id");
+}

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::{clock, error_body};
 use crate::http::collect::Collected;
 use crate::http::dialect::{About, Chunks, Form};
-use crate::http::openai::shape::logprob;
+use crate::http::openai::shape::{logprob, tell_continuation};
 use crate::http::problem::Problem;
 
 /// The endpoint whose answer it is.
@@ -107,6 +107,8 @@ struct Lines {
     calls: Vec<ToolCallDelta>,
     /// Log-probabilities that wait for the text they belong to.
     logprobs: Vec<TokenLogprob>,
+    /// Targets that went on with the answer after one that broke off.
+    continued_on: Vec<String>,
 }
 
 impl Lines {
@@ -118,6 +120,7 @@ impl Lines {
             model: about.target.to_string(),
             calls: Vec::new(),
             logprobs: Vec::new(),
+            continued_on: Vec::new(),
         }
     }
 
@@ -195,6 +198,7 @@ impl Lines {
             FinishReason::Length => "length",
             FinishReason::ContentFilter => "content_filter",
         });
+        tell_continuation(line, &self.continued_on);
         line["total_duration"] = json!(nanoseconds(self.arrived));
         if let Some(count) = usage.prompt {
             line["prompt_eval_count"] = json!(count);
@@ -242,6 +246,7 @@ impl Chunks for Lines {
                 push_line(out, &line);
             }
             Event::ToolCall(delta) => self.fragment(delta),
+            Event::Started { model } if self.began.is_some() => self.continued_on.push(model),
             Event::Logprobs(tokens) => self.logprobs.extend(tokens),
             Event::Finished { reason, usage } => self.finish(out, reason, &usage),
             Event::Failed(failure) => push_line(out, &error_body(&Problem::failed(&failure))),

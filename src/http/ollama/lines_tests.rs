@@ -225,3 +225,24 @@ fn vectors_have_two_shapes() {
     );
     assert_eq!(whole(Kind::Embeddings), json!({"embedding": [0.1, -2.0]}));
 }
+
+#[test]
+fn who_went_on_with_a_broken_answer_is_told() {
+    let lines = stream(
+        Kind::Chat,
+        vec![
+            Event::Started { model: "a".into() },
+            Event::Content("Hel".into()),
+            Event::Started {
+                model: "local/concierge".into(),
+            },
+            Event::Content("lo".into()),
+            finished(FinishReason::Stop),
+        ],
+    );
+    let last = lines.last().unwrap();
+    assert_eq!(
+        last["nearfar"],
+        json!({"continued_on": ["local/concierge"]})
+    );
+}

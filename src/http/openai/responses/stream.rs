@@ -21,7 +21,7 @@ use super::object::{self, Echo, State, id_of};
 use crate::conversations::{Conversations, Turn};
 use crate::http::collect::{Collected, MAX_WHOLE_BYTES};
 use crate::http::dialect::{About, Chunks, Form};
-use crate::http::openai::shape::logprob;
+use crate::http::openai::shape::{logprob, tell_continuation};
 use crate::http::problem::Problem;
 
 /// Keeps the answer when it is whole.
@@ -109,6 +109,8 @@ struct Writer {
     open: Vec<(usize, Open)>,
     /// Log-probabilities that wait for the text they belong to.
     logprobs: Vec<TokenLogprob>,
+    /// Targets that went on with the answer after one that broke off.
+    continued_on: Vec<String>,
     /// Bytes that all this takes.
     bytes: usize,
     /// The response as it was in the end.
@@ -127,6 +129,7 @@ impl Writer {
             output: Vec::new(),
             open: Vec::new(),
             logprobs: Vec::new(),
+            continued_on: Vec::new(),
             bytes: 0,
             ended: None,
         }
@@ -422,6 +425,7 @@ impl Writer {
         self.close_all(out, status);
         let usage = object::usage(usage);
         let mut response = self.object(status, usage, Value::Null, why, self.keeper.is_some());
+        tell_continuation(&mut response, &self.continued_on);
         if let Some(keeper) = self.keeper.take() {
             response["store"] = json!(keeper.keep(&id_of(&self.about), &response));
         }
@@ -450,6 +454,7 @@ impl Chunks for Writer {
         if self.over {
             return;
         }
+        let goes_on = !self.output.is_empty();
         self.begin(out);
         self.bytes += match &event {
             Event::Content(text) | Event::Reasoning(text) => text.len(),
@@ -470,6 +475,7 @@ impl Chunks for Writer {
             Event::Logprobs(tokens) => self.logprobs.extend(tokens),
             Event::Finished { reason, usage } => self.finish(out, reason, &usage),
             Event::Failed(failure) => self.fail(out, &failure),
+            Event::Started { model } if goes_on => self.continued_on.push(model),
             Event::Started { .. } | Event::StoppedBy(_) | Event::Vectors(_) => {}
         }
     }

@@ -357,3 +357,25 @@ fn log_probabilities_ride_on_their_text() {
     let part = &events.last().unwrap().1["response"]["output"][0]["content"][0];
     assert_eq!(part["logprobs"][0]["bytes"], json!([72]));
 }
+
+#[test]
+fn who_went_on_with_a_broken_answer_is_told() {
+    let events = stream(
+        None,
+        vec![
+            Event::Started { model: "a".into() },
+            Event::Content("Hel".into()),
+            Event::Started {
+                model: "local/concierge".into(),
+            },
+            Event::Content("lo".into()),
+            finished(FinishReason::Stop),
+        ],
+    );
+    let response = &events.last().unwrap().1["response"];
+    assert_eq!(
+        response["nearfar"],
+        json!({"continued_on": ["local/concierge"]})
+    );
+    assert_eq!(response["output"][0]["content"][0]["text"], "Hello");
+}
