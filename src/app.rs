@@ -14,6 +14,7 @@ use crate::account::Books;
 use crate::admission::Admission;
 use crate::catalog::{Catalog, LocalModel};
 use crate::config::Config;
+use crate::conversations::{self, Conversations};
 use crate::execute::Links;
 use crate::gate::Gate;
 use crate::handover::{Handed, Role, Setup};
@@ -125,6 +126,10 @@ fn wire(setup: Setup, config: Config, ledger: Arc<Ledger>, catalog: Arc<Catalog>
         privacy: config.privacy.clone(),
         books,
     };
+    let kept = conversations::Limits {
+        bytes: config.server.keep_answers_bytes,
+        age: config.server.keep_answers,
+    };
     Arc::new(Gate {
         setup,
         config,
@@ -132,7 +137,7 @@ fn wire(setup: Setup, config: Config, ledger: Arc<Ledger>, catalog: Arc<Catalog>
         metrics,
         ledger,
         catalog,
-        conversations: Arc::default(),
+        conversations: Arc::new(Conversations::new(kept)),
     })
 }
 

@@ -104,7 +104,7 @@ impl Conversations {
     pub fn keep(&self, id: &str, turn: Turn, now: Instant) -> bool {
         let bytes = turn.bytes();
         // One turn must not push out everything else.
-        if bytes > self.limits.bytes / 2 {
+        if self.limits.age.is_zero() || bytes > self.limits.bytes / 2 {
             return false;
         }
         let mut kept = locked(&self.kept);
@@ -305,6 +305,15 @@ mod tests {
         assert!(kept.chain("a", "1", after(100)).is_some());
         assert!(kept.chain("a", "1", after(161)).is_none());
         assert_eq!(locked(&kept.kept).bytes, 0);
+    }
+
+    #[test]
+    fn nothing_is_kept_where_nothing_shall_be() {
+        let kept = Conversations::new(Limits {
+            bytes: 3_000,
+            age: Duration::ZERO,
+        });
+        assert!(!kept.keep("1", turn(None, 1), Instant::now()));
     }
 
     #[test]

@@ -23,7 +23,7 @@ struct Sdk {
     base: &'static str,
 }
 
-const SDKS: [Sdk; 4] = [
+const SDKS: [Sdk; 6] = [
     Sdk {
         name: "`/v1/chat/completions`, openai (Python)",
         script: "openai_sdk.py",
@@ -42,6 +42,16 @@ const SDKS: [Sdk; 4] = [
     Sdk {
         name: "`/v1/messages`, anthropic (Python)",
         script: "anthropic_sdk.py",
+        base: "",
+    },
+    Sdk {
+        name: "`/v1/responses`, openai (Python)",
+        script: "responses_sdk.py",
+        base: "/v1",
+    },
+    Sdk {
+        name: "`/api/…`, ollama (Python)",
+        script: "ollama_sdk.py",
         base: "",
     },
 ];
@@ -119,7 +129,9 @@ fn with_provider(name: &str, base: impl Fn(&Double) -> String, model: &str, targ
     let (upper, key) = (name.to_uppercase(), "sk-for-the-sdk");
     double.require_key(key);
     let daemon = Daemon::start(
+        // Errors are asked for on purpose: trying each again would open the breaker.
         DaemonOptions::default()
+            .config("[limits]\nretries = 0\n")
             .env(&format!("{upper}_API_KEY"), key)
             .env(&format!("{upper}_BASE_URL"), &base(&double)),
     );

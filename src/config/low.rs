@@ -39,6 +39,8 @@ pub(super) struct LowServer {
     pub(super) header_timeout: Option<Duration>,
     pub(super) body_timeout: Option<Duration>,
     pub(super) drain: Option<Duration>,
+    pub(super) keep_answers: Option<Duration>,
+    pub(super) keep_answers_bytes: Option<u64>,
 }
 
 /// `[limits]`.
@@ -148,6 +150,8 @@ fn server(mut section: Section<'_, '_>, notes: &mut Notes<'_>) -> LowServer {
         header_timeout: section.duration("header_timeout", 10 * MS, HOUR, notes),
         body_timeout: section.duration("body_timeout", 10 * MS, HOUR, notes),
         drain: section.duration("drain", Duration::ZERO, HOUR, notes),
+        keep_answers: section.duration("keep_answers", Duration::ZERO, 30 * DAY, notes),
+        keep_answers_bytes: section.size("keep_answers_bytes", 0, 1 << 30, notes),
     };
     section.finish(notes);
     server

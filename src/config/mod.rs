@@ -103,6 +103,11 @@ pub struct Server {
     pub body_timeout: Duration,
     /// How long a stop waits for answers under way.
     pub drain: Duration,
+    /// How long an answer is kept in memory after its last use, for requests
+    /// that go on from it. Zero keeps none.
+    pub keep_answers: Duration,
+    /// Bytes that all kept answers may take.
+    pub keep_answers_bytes: usize,
 }
 
 impl Default for Server {
@@ -115,6 +120,8 @@ impl Default for Server {
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
             drain: Duration::from_secs(10),
+            keep_answers: Duration::from_secs(3_600),
+            keep_answers_bytes: 8 << 20,
         }
     }
 }
@@ -331,6 +338,8 @@ fn server(low: &LowServer, overrides: &Overrides, notes: &mut Notes<'_>) -> Serv
         header_timeout: low.header_timeout.unwrap_or(default.header_timeout),
         body_timeout: low.body_timeout.unwrap_or(default.body_timeout),
         drain: low.drain.unwrap_or(default.drain),
+        keep_answers: low.keep_answers.unwrap_or(default.keep_answers),
+        keep_answers_bytes: or(low.keep_answers_bytes, default.keep_answers_bytes),
     }
 }
 

@@ -287,12 +287,13 @@ fn an_empty_list_of_addresses_leaves_the_unix_socket() {
 #[test]
 fn units_ranges_and_places_of_providers() {
     let config = parse(
-        "[server]\nmax_body_bytes = \"1MiB\"\ndrain = \"0s\"\n[limits]\nconnect = \"250ms\"\n\
+        "[server]\nmax_body_bytes = \"1MiB\"\ndrain = \"0s\"\nkeep_answers = \"0s\"\n[limits]\nconnect = \"250ms\"\n\
          total = \"1h30m\"\nretries = 0\nretry_pause = \"1s\"\n[local]\ndefault_model = \"local/qwen3:0.6b\"\nthreads = 2\n",
     )
     .unwrap();
     assert_eq!(config.server.max_body_bytes, 1 << 20);
     assert_eq!(config.server.drain, Duration::ZERO);
+    assert_eq!(config.server.keep_answers, Duration::ZERO);
     assert_eq!(config.limits.connect_ms, 250);
     assert_eq!(config.limits.total_ms, 5_400_000);
     let retries = Retries {

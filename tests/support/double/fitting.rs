@@ -26,6 +26,9 @@ pub fn fitting(request: &Value) -> Answer {
         },
         _ => match schema(request) {
             Some(schema) => Answer::text(&example(schema, schema, 0).to_string()),
+            None if request["response_format"]["type"] == "json_object" => {
+                Answer::text(&json!({"said": said}).to_string())
+            }
             None => text(request, last, &said),
         },
     };

@@ -19,7 +19,7 @@ use serde_json::{Map, Value, json};
 use super::items::Sealed;
 use super::object::{self, Echo, State, id_of};
 use crate::conversations::{Conversations, Turn};
-use crate::http::collect::{Collected, MAX_WHOLE_BYTES};
+use crate::http::collect::{Collected, MAX_WHOLE_BYTES, Piece};
 use crate::http::dialect::{About, Chunks, Form};
 use crate::http::openai::shape::{logprob, tell_continuation};
 use crate::http::problem::Problem;
@@ -60,17 +60,21 @@ impl Form for ResponseForm {
 
 /// A whole answer as the events that it came of.
 fn events_of(answer: &Collected) -> Vec<Event> {
-    let mut events = Vec::new();
-    if !answer.reasoning.is_empty() {
-        events.push(Event::Reasoning(answer.reasoning.clone()));
-    }
+    let mut events = Vec::with_capacity(answer.order.len() + 2);
     if !answer.logprobs.is_empty() {
         events.push(Event::Logprobs(answer.logprobs.clone()));
     }
-    if !answer.content.is_empty() {
-        events.push(Event::Content(answer.content.clone()));
-    }
-    events.extend(answer.tool_calls.iter().cloned().map(Event::ToolCall));
+    events.extend(answer.order.iter().filter_map(|piece| match piece {
+        Piece::Content(range) => Some(Event::Content(answer.content[range.clone()].to_owned())),
+        Piece::Reasoning(range) => {
+            Some(Event::Reasoning(answer.reasoning[range.clone()].to_owned()))
+        }
+        Piece::Call(place) => answer.tool_calls.get(*place).cloned().map(Event::ToolCall),
+        Piece::Signature(of, signature) => Some(Event::Signature {
+            of: of.clone(),
+            signature: signature.clone(),
+        }),
+    }));
     events.push(Event::Finished {
         reason: answer.reason.unwrap_or(FinishReason::Stop),
         usage: answer.usage,

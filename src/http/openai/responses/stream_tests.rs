@@ -317,6 +317,15 @@ fn whole_answers_have_the_same_items() {
             arguments: "{}".into(),
         }],
         reason: Some(FinishReason::ToolCalls),
+        order: vec![
+            Piece::Reasoning(0..2),
+            Piece::Signature(
+                Signed::Thought { id: None },
+                Signature::new(Origin::Openai, "Eq=="),
+            ),
+            Piece::Content(0..5),
+            Piece::Call(0),
+        ],
         ..Collected::default()
     };
     let form = ResponseForm {
@@ -331,6 +340,7 @@ fn whole_answers_have_the_same_items() {
         .map(|item| item["type"].as_str().unwrap())
         .collect();
     assert_eq!(kinds, ["reasoning", "message", "function_call"]);
+    assert_eq!(response["output"][0]["encrypted_content"], "Eq==");
     assert_eq!(response["usage"], Value::Null);
 }
 
