@@ -262,16 +262,17 @@ fn remote_target(
 /// dialect can say. The client chose it by name and knows it better than we do.
 fn dialect_can(dialect: Dialect) -> Capabilities {
     let openai = dialect == Dialect::Openai;
+    let gemini = dialect == Dialect::Gemini;
     Capabilities {
         context_tokens: None,
         tools: true,
         forced_tools: true,
-        json_object: openai,
-        // Anthropic's models have no JSON mode without a schema.
+        // Anthropic's and Bedrock's have no JSON mode without a schema.
+        json_object: openai || gemini,
         json_schema: true,
         grammar: openai,
         vision: true,
-        logprobs: openai,
+        logprobs: openai || gemini,
         raw_text: openai,
         chat: true,
         embeddings: openai,

@@ -9,6 +9,7 @@ mod faults;
 mod model_memory;
 mod model_verbs;
 mod prefill;
+mod providers;
 mod sandbox;
 mod sdk;
 mod supervisor;

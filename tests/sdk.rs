@@ -172,3 +172,13 @@ fn the_sdks_with_anthropics_dialect() {
         "Anthropic-wire",
     );
 }
+
+#[test]
+fn the_sdks_with_geminis_dialect() {
+    with_provider(
+        "gemini",
+        Double::gemini_base,
+        "gemini/gemini-3-pro-preview",
+        "Gemini-wire",
+    );
+}

@@ -61,6 +61,7 @@ pub(super) struct LowProvider {
     pub(super) name: Spanned<String>,
     pub(super) preset: Option<Spanned<String>>,
     pub(super) dialect: Option<Spanned<String>>,
+    pub(super) auth: Option<Spanned<String>>,
     pub(super) base_url: Option<Spanned<String>>,
     pub(super) zone: Option<Spanned<Zone>>,
     pub(super) key_file: Option<Spanned<String>>,
@@ -303,6 +304,7 @@ fn provider(
 ) -> LowProvider {
     let preset = section.text("preset", notes);
     let dialect = section.text("dialect", notes);
+    let auth = section.text("auth", notes);
     let base_url = section.text("base_url", notes);
     let zone = section.text("zone", notes).and_then(|text| {
         zone(&section.key("zone"), &text, notes).map(|zone| Spanned::new(text.span(), zone))
@@ -319,6 +321,7 @@ fn provider(
         name,
         preset,
         dialect,
+        auth,
         base_url,
         zone,
         key_file,

@@ -6,7 +6,7 @@ use nearfar_domain::frames::ModelCard;
 use nearfar_domain::ids::LOCAL;
 use nearfar_domain::privacy::Zone;
 use nearfar_domain::target::{Capabilities, Dialect, RemoteZone};
-use nearfar_egress::{KeySource, Provider, preset, presets};
+use nearfar_egress::{Auth, KeySource, Provider, habits_at, preset, presets};
 
 use super::errors::{Notes, looks_like_a_key};
 use super::file_path;
@@ -34,7 +34,8 @@ pub(super) fn all(
         if configured || providers.iter().any(|provider| &provider.name == name) {
             continue;
         }
-        providers.extend(preset(name));
+        // One that is at another address for everybody cannot be guessed.
+        providers.extend(preset(name).filter(|preset| !preset.base_url.is_empty()));
     }
     providers
 }
@@ -50,13 +51,27 @@ fn one(low: &LowProvider, base: Option<&Path>, notes: &mut Notes<'_>) -> Option<
     let base_url = base_url(low, &path, preset.as_ref(), notes);
     let models = models(low, &path, preset.as_ref(), notes);
     let open_list = open_list(low, &path, preset.as_ref(), &models, notes);
+    let auth = auth(low, &path, notes);
     named?;
+    let base_url = base_url?;
+    let dialect = dialect
+        .or(preset.as_ref().map(|preset| preset.dialect))
+        .unwrap_or(Dialect::Openai);
+    // A preset that is named, or that is at home nowhere, says how the server
+    // behaves, wherever it is.
+    let said = preset
+        .as_ref()
+        .filter(|preset| low.preset.is_some() || preset.base_url.is_empty());
     Some(Provider {
         name: name.to_owned(),
-        dialect: dialect
-            .or(preset.as_ref().map(|preset| preset.dialect))
-            .unwrap_or(Dialect::Openai),
-        base_url: base_url?,
+        dialect,
+        habits: said.map_or_else(|| habits_at(&base_url), |preset| preset.habits),
+        auth: auth
+            .or(said
+                .map(|preset| preset.auth)
+                .filter(|_| low.dialect.is_none()))
+            .unwrap_or_else(|| Auth::usual(dialect, &base_url)),
+        base_url,
         // What nobody placed is far.
         zone: zone
             .or(preset.as_ref().map(|preset| preset.zone))
@@ -125,19 +140,42 @@ fn dialect(low: &LowProvider, path: &str, notes: &mut Notes<'_>) -> Option<Diale
     match said.get_ref().as_str() {
         "openai" => Some(Dialect::Openai),
         "anthropic" => Some(Dialect::Anthropic),
+        "gemini" => Some(Dialect::Gemini),
+        "bedrock" => Some(Dialect::Bedrock),
         other => {
             notes.at(
                 said.span(),
                 format!("{path}.dialect"),
                 format!("there is no dialect `{}`", shorten(other)),
-                match nearest(other, &["openai", "anthropic"]) {
+                match nearest(other, &["openai", "anthropic", "gemini", "bedrock"]) {
                     Some(near) => format!("did you mean \"{near}\"?"),
-                    None => "write \"openai\" or \"anthropic\"".to_owned(),
+                    None => "write \"openai\", \"anthropic\", \"gemini\" or \"bedrock\"".to_owned(),
                 },
             );
             None
         }
     }
+}
+
+fn auth(low: &LowProvider, path: &str, notes: &mut Notes<'_>) -> Option<Auth> {
+    let said = low.auth.as_ref()?;
+    let found = Auth::named(said.get_ref());
+    if found.is_none() {
+        let names = Auth::names();
+        notes.at(
+            said.span(),
+            format!("{path}.auth"),
+            format!(
+                "there is no way `{}` to show a key",
+                shorten(said.get_ref())
+            ),
+            match nearest(said.get_ref(), &names) {
+                Some(near) => format!("did you mean \"{near}\"?"),
+                None => format!("write one of {}", names.join(", ")),
+            },
+        );
+    }
+    found
 }
 
 fn zone(low: &LowProvider, path: &str, notes: &mut Notes<'_>) -> Option<RemoteZone> {
@@ -226,7 +264,8 @@ fn base_url(
     notes: &mut Notes<'_>,
 ) -> Option<String> {
     let Some(said) = &low.base_url else {
-        if preset.is_none() && low.preset.is_none() {
+        let nowhere = preset.is_some_and(|preset| preset.base_url.is_empty());
+        if nowhere || (preset.is_none() && low.preset.is_none()) {
             notes.absent(
                 low.name.span(),
                 format!("{path}.base_url"),
@@ -234,7 +273,9 @@ fn base_url(
                 "write base_url = \"https://…/v1\", or name a preset",
             );
         }
-        return preset.map(|preset| preset.base_url.clone());
+        return preset
+            .map(|preset| preset.base_url.clone())
+            .filter(|url| !url.is_empty());
     };
     let key = format!("{path}.base_url");
     let url = match url::parse(said.get_ref()) {

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use nearfar_domain::target::{Dialect, RemoteZone};
-use nearfar_egress::KeySource;
+use nearfar_egress::{Auth, KeySource};
 
 fn parse(text: &str) -> Result<Config, ConfigErrors> {
     let overrides = Overrides {
@@ -45,7 +45,8 @@ fn the_example_says_what_its_comments_say() {
     assert_eq!(config.privacy.default, Privacy::default().default);
     assert_eq!(config.privacy.features["voice"], Zone::Device);
     let names: Vec<_> = config.providers.iter().map(|p| p.name.as_str()).collect();
-    assert_eq!(names, ["openai", "claude", "lan"]);
+    assert_eq!(names, ["openai", "claude", "azure", "lan"]);
+    assert_eq!(config.providers[2].auth, Auth::ApiKey);
     let openai = &config.providers[0];
     assert_eq!(
         openai.key,
@@ -55,11 +56,68 @@ fn the_example_says_what_its_comments_say() {
     assert_eq!(price.prompt_micro_per_mtok, 150_000);
     assert_eq!(price.cached_prompt_micro_per_mtok, 75_000);
     assert_eq!(config.providers[1].dialect, Dialect::Anthropic);
-    assert_eq!(config.providers[2].zone, RemoteZone::Site);
+    assert_eq!(config.providers[3].zone, RemoteZone::Site);
     assert!(
-        config.providers[2].models[0].auto,
+        config.providers[3].models[0].auto,
         "the first one is for auto"
     );
+}
+
+#[test]
+fn providers_of_every_dialect() {
+    let text = r#"
+[providers.gemini]
+key_env = "G"
+[providers.vertex]
+base_url = "https://us-central1-aiplatform.googleapis.com/v1/projects/p/locations/l/publishers/google"
+key_env = "V"
+[providers.bedrock]
+key_env = "B"
+[providers.mine]
+preset = "azure"
+base_url = "https://r.openai.azure.com/openai/deployments/{model}?api-version=2024-10-21"
+key_env = "A"
+[providers.lent]
+preset = "mistral"
+base_url = "https://proxy.example/v1"
+auth = "x-api-key"
+[providers.moved]
+dialect = "gemini"
+base_url = "http://127.0.0.1:9/v1beta"
+"#;
+    let all = parse(text).unwrap().providers;
+    let got: Vec<_> = all.iter().map(|p| (p.dialect, p.auth)).collect();
+    assert_eq!(
+        got,
+        [
+            (Dialect::Gemini, Auth::XGoogApiKey),
+            (Dialect::Gemini, Auth::Bearer),
+            (Dialect::Bedrock, Auth::Aws),
+            (Dialect::Openai, Auth::ApiKey),
+            (Dialect::Openai, Auth::XApiKey),
+            (Dialect::Gemini, Auth::XGoogApiKey),
+        ]
+    );
+    assert!(!all[3].habits.sampling_extras, "told by the host");
+    assert!(!all[4].habits.stream_options, "lent by the preset");
+    let said = errors("[providers.x]\nbase_url = \"https://a\"\nauth = \"barer\"\n");
+    assert!(said.contains("did you mean \"bearer\"?"), "{said}");
+    for section in ["azure", "vertex", "nearfar"] {
+        let said = errors(&format!("[providers.{section}]\n"));
+        assert!(said.contains("this provider has no address"), "{said}");
+    }
+    for query in [
+        "?key=secret",
+        "?",
+        "?api-version=",
+        "?api-version=1&x=2",
+        "#x",
+    ] {
+        let said = errors(&format!(
+            "[providers.x]\nbase_url = \"https://a/v1{query}\"\n"
+        ));
+        assert!(said.contains("no query"), "{query}: {said}");
+    }
 }
 
 #[test]

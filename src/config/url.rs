@@ -24,7 +24,8 @@ pub(super) struct BaseUrl {
     pub(super) nearness: Nearness,
 }
 
-/// Reads `http(s)://host[:port][/path]`.
+/// Reads `http(s)://host[:port][/path]`. Azure's `?api-version=…` may follow, and
+/// `{model}` may stand in the path.
 ///
 /// # Errors
 /// What is wrong and the mend.
@@ -41,7 +42,15 @@ pub(super) fn parse(text: &str) -> Result<BaseUrl, (&'static str, &'static str)>
     if rest.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return Err(("an address has no spaces", FORM));
     }
-    if rest.contains(['?', '#']) {
+    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let version = query.strip_prefix("api-version=");
+    let plain = version.is_some_and(|version| {
+        !version.is_empty()
+            && version
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || c == '-')
+    });
+    if rest.contains('#') || !(query.is_empty() || plain) || text.ends_with('?') {
         return Err(("a base address has no query and no fragment", FORM));
     }
     let authority = rest.split('/').next().unwrap_or_default();

@@ -1,11 +1,14 @@
 //! What providers answer, through both codecs and a real connection.
 
 use nearfar_domain::chat::{Chat, Message, Role, Tool};
-use nearfar_domain::events::{Event, FinishReason, Usage};
+use nearfar_domain::events::{Event, FinishReason, Signed, Usage};
 use serde_json::json;
 
 use super::rig::{Ask, KEY, Rig, calls, chat, told};
 use crate::support::double::{Answer, Fault};
+
+/// Every way to reach a provider.
+const ALL: [&str; 5] = ["openai", "anthropic", "gemini", "bedrock", "azure"];
 
 fn last(events: &[Event]) -> (FinishReason, Usage) {
     match events.last() {
@@ -38,6 +41,9 @@ async fn the_hello_tells_of_providers_and_not_of_keys() {
         [
             ("openai", true),
             ("anthropic", true),
+            ("gemini", true),
+            ("bedrock", true),
+            ("azure", true),
             ("keyless", false),
             ("bare", true)
         ]
@@ -91,7 +97,7 @@ async fn anthropic_is_asked_as_its_own_client_asks() {
 #[tokio::test]
 async fn streamed_or_whole_both_dialects_say_the_same() {
     let mut rig = Rig::start().await;
-    for provider in ["openai", "anthropic"] {
+    for provider in ALL {
         for whole in [false, true] {
             let answer = Answer::text("Grüße, 世界 🌍!")
                 .after_thinking("let me see")
@@ -129,7 +135,7 @@ async fn streamed_or_whole_both_dialects_say_the_same() {
 #[tokio::test]
 async fn a_limit_and_a_refusal_are_told_as_such() {
     let mut rig = Rig::start().await;
-    for provider in ["openai", "anthropic"] {
+    for provider in ALL {
         let limited = Answer {
             cut_by_limit: true,
             ..Answer::text("and then")
@@ -202,17 +208,31 @@ async fn a_long_prompt_and_a_long_answer_are_whole() {
     assert!(sent["messages"][0]["content"] == prompt.as_str());
 }
 
+/// Gemini gives none, so each job makes its own.
+fn without_ids(mut events: Vec<Event>) -> Vec<Event> {
+    for event in &mut events {
+        if let Event::ToolCall(delta) = event {
+            delta.id = delta.id.take().map(|_| "id".to_owned());
+        }
+    }
+    events
+}
+
 #[tokio::test]
 async fn how_the_bytes_come_does_not_matter() {
     let mut rig = Rig::start().await;
-    for provider in ["openai", "anthropic"] {
+    for provider in ALL {
         let answer = || Answer::text("Grüße, 世界 🌍!").and_call("light", r#"{"a":"ü"}"#);
         rig.double.push(answer());
-        let plain = rig.ask(Ask::hello(provider)).await;
+        let plain = without_ids(rig.ask(Ask::hello(provider)).await);
         for fault in [Fault::ByteByByte, Fault::Crlf, Fault::NoLastBlankLine] {
+            let of_lines = !matches!(fault, Fault::ByteByByte);
+            if of_lines && provider == "bedrock" {
+                continue;
+            }
             let case = format!("{provider} {fault:?}");
             rig.double.push(answer().but(fault));
-            let events = rig.ask(Ask::hello(provider)).await;
+            let events = without_ids(rig.ask(Ask::hello(provider)).await);
             assert!(events == plain, "{case}: {events:?}");
         }
     }
@@ -248,4 +268,80 @@ async fn roles_and_turns_reach_both_providers() {
     assert_eq!(requests[0].json()["messages"].as_array().unwrap().len(), 4);
     assert_eq!(requests[1].json()["messages"].as_array().unwrap().len(), 3);
     assert_eq!(requests[1].json()["system"][0]["text"], "be brief");
+}
+
+#[tokio::test]
+async fn gemini_is_asked_as_its_own_client_asks() {
+    let mut rig = Rig::start().await;
+    let events = rig.ask(Ask::hello("gemini")).await;
+    assert_eq!(told(&events).0, "You said: hello");
+    let events = rig.ask(Ask::hello("gemini").whole()).await;
+    assert_eq!(told(&events).0, "You said: hello");
+    let requests = rig.double.requests();
+    assert_eq!(
+        requests[0].path,
+        "/v1beta/models/model-1:streamGenerateContent?alt=sse"
+    );
+    assert_eq!(requests[1].path, "/v1beta/models/model-1:generateContent");
+    assert_eq!(requests[0].header("x-goog-api-key"), Some(KEY));
+    assert!(requests[0].header("authorization").is_none());
+    assert_eq!(
+        requests[0].json(),
+        json!({"contents": [{"role": "user", "parts": [{"text": "hello"}]}]})
+    );
+}
+
+#[tokio::test]
+async fn bedrock_and_azure_are_asked_at_their_addresses() {
+    let mut rig = Rig::start().await;
+    for provider in ["bedrock", "azure"] {
+        rig.ask(Ask::hello(provider)).await;
+        rig.ask(Ask::hello(provider).whole()).await;
+    }
+    let requests = rig.double.requests();
+    let paths: Vec<&str> = requests.iter().map(|r| r.path.as_str()).collect();
+    let azure = "/openai/deployments/model-1/chat/completions?api-version=2024-10-21";
+    assert_eq!(
+        paths,
+        [
+            "/model/model-1/converse-stream",
+            "/model/model-1/converse",
+            azure,
+            azure
+        ]
+    );
+    let bearer = format!("Bearer {KEY}");
+    assert_eq!(requests[0].header("authorization"), Some(bearer.as_str()));
+    assert_eq!(
+        requests[0].header("accept"),
+        Some("application/vnd.amazon.eventstream")
+    );
+    assert_eq!(requests[2].header("api-key"), Some(KEY));
+    assert!(requests[2].header("authorization").is_none());
+}
+
+#[tokio::test]
+async fn what_only_its_author_can_read_comes_through() {
+    let mut rig = Rig::start().await;
+    for (provider, of_a_thought) in [("anthropic", true), ("bedrock", true), ("gemini", false)] {
+        for whole in [false, true] {
+            let answer = Answer::text("so").after_thinking("let me see");
+            rig.double
+                .push(answer.and_call("light", "{}").and_call("light", "{}"));
+            let ask = Ask::of(provider, with_tool("switch it on"));
+            let events = rig.ask(if whole { ask.whole() } else { ask }).await;
+            let signed: Vec<&Signed> = events
+                .iter()
+                .filter_map(|event| match event {
+                    Event::Signature { of, .. } => Some(of),
+                    _ => None,
+                })
+                .collect();
+            let expected = match of_a_thought {
+                true => Signed::Thought { id: None },
+                false => Signed::Call(0),
+            };
+            assert_eq!(signed, [&expected], "{provider}, whole: {whole}");
+        }
+    }
 }

@@ -8,7 +8,7 @@ use nearfar_domain::events::{Event, FailureKind};
 use super::rig::{Ask, KEY, Rig, failure, limits, told};
 use crate::support::double::{Answer, Fault};
 
-const BOTH: [&str; 2] = ["openai", "anthropic"];
+const EACH: [&str; 4] = ["openai", "anthropic", "gemini", "bedrock"];
 
 async fn meets(rig: &mut Rig, ask: Ask, fault: Fault) -> Vec<Event> {
     rig.double
@@ -19,7 +19,7 @@ async fn meets(rig: &mut Rig, ask: Ask, fault: Fault) -> Vec<Event> {
 #[tokio::test]
 async fn a_connection_that_breaks() {
     let mut rig = Rig::start().await;
-    for provider in BOTH {
+    for provider in EACH {
         for fault in [
             Fault::ResetBeforeHeaders,
             Fault::CloseBeforeHeaders,
@@ -71,15 +71,17 @@ async fn end_markers_are_needed_where_nothing_else_says_the_end() {
         matches!(events.last(), Some(Event::Finished { .. })),
         "{events:?}"
     );
-    let events = meets(&mut rig, Ask::hello("anthropic"), Fault::NoEndMarker).await;
-    assert_eq!(failure(&events).kind, FailureKind::Cut);
+    for provider in ["anthropic", "gemini"] {
+        let events = meets(&mut rig, Ask::hello(provider), Fault::NoEndMarker).await;
+        assert_eq!(failure(&events).kind, FailureKind::Cut, "{provider}");
+    }
 }
 
 #[tokio::test]
 async fn a_provider_that_is_not_there() {
     let mut rig = Rig::start().await;
     rig.double.refuse().await;
-    for provider in BOTH {
+    for provider in EACH {
         let events = rig.ask(Ask::hello(provider)).await;
         let failed = failure(&events);
         assert_eq!(failed.kind, FailureKind::Unreachable, "{failed:?}");
@@ -90,7 +92,7 @@ async fn a_provider_that_is_not_there() {
 #[tokio::test]
 async fn bodies_that_are_no_answer() {
     let mut rig = Rig::start().await;
-    for provider in BOTH {
+    for provider in EACH {
         for fault in [Fault::EmptyBody, Fault::Garbage, Fault::End { after: 0 }] {
             for whole in [false, true] {
                 if whole && matches!(fault, Fault::End { .. }) {
@@ -112,6 +114,8 @@ async fn an_error_in_the_middle_of_a_stream() {
     for (provider, kind) in [
         ("openai", FailureKind::TargetError),
         ("anthropic", FailureKind::Overloaded),
+        ("gemini", FailureKind::Overloaded),
+        ("bedrock", FailureKind::Overloaded),
     ] {
         let fault = Fault::ErrorEvent { after: 4 };
         let events = meets(&mut rig, Ask::hello(provider), fault).await;
@@ -137,6 +141,20 @@ async fn every_status_has_its_kind() {
         ("anthropic", 429, FailureKind::RateLimited),
         ("anthropic", 500, FailureKind::TargetError),
         ("anthropic", 529, FailureKind::Overloaded),
+        ("gemini", 400, FailureKind::BadRequest),
+        ("gemini", 401, FailureKind::Unauthorized),
+        ("gemini", 403, FailureKind::Forbidden),
+        ("gemini", 404, FailureKind::ModelMissing),
+        ("gemini", 429, FailureKind::RateLimited),
+        ("gemini", 500, FailureKind::TargetError),
+        ("gemini", 503, FailureKind::Overloaded),
+        ("gemini", 504, FailureKind::TimedOut),
+        ("bedrock", 400, FailureKind::BadRequest),
+        ("bedrock", 403, FailureKind::Unauthorized),
+        ("bedrock", 404, FailureKind::ModelMissing),
+        ("bedrock", 429, FailureKind::RateLimited),
+        ("bedrock", 500, FailureKind::TargetError),
+        ("bedrock", 503, FailureKind::Overloaded),
     ] {
         let events = meets(&mut rig, Ask::hello(provider), Fault::status(status)).await;
         let failed = failure(&events);
@@ -297,4 +315,24 @@ async fn what_a_dialect_cannot_do_is_refused_before_anybody_is_asked() {
     assert_eq!(failure(&events).kind, FailureKind::Unsupported);
     assert_eq!(failure(&events).field.as_deref(), Some("logprobs"));
     assert!(rig.double.connections().is_empty());
+}
+
+#[tokio::test]
+async fn google_tells_in_the_body_how_long_to_wait() {
+    let mut rig = Rig::start().await;
+    let events = meets(&mut rig, Ask::hello("gemini"), Fault::status(429)).await;
+    let failed = failure(&events);
+    assert_eq!(failed.retry_after_ms, Some(17_000));
+    assert_eq!(failed.upstream_code.as_deref(), Some("RESOURCE_EXHAUSTED"));
+    let fault = Fault::Status {
+        status: 429,
+        headers: vec![("Retry-After", "3".to_owned())],
+        body: None,
+    };
+    let events = meets(&mut rig, Ask::hello("gemini"), fault).await;
+    assert_eq!(
+        failure(&events).retry_after_ms,
+        Some(3_000),
+        "the header wins"
+    );
 }

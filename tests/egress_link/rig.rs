@@ -14,7 +14,7 @@ use nearfar_domain::privacy::classify;
 use nearfar_domain::route::{Facts, Leg, ModelChoice, Plan, Side, decide};
 use nearfar_domain::snapshot::{Health, Latency, Snapshot, TargetState};
 use nearfar_domain::target::{Capabilities, Dialect, Place, RemoteZone, Target};
-use nearfar_egress::{KeySource, Options, Provider};
+use nearfar_egress::{Auth, KeySource, Options, Provider, habits_at};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
@@ -69,6 +69,8 @@ impl Rig {
         let credential = || KeySource::Credential("key".into());
         let provider = |name: &str, dialect, base_url: String, key| Provider {
             name: name.into(),
+            auth: Auth::usual(dialect, &base_url),
+            habits: habits_at(&base_url),
             dialect,
             base_url,
             zone: RemoteZone::Cloud,
@@ -86,6 +88,22 @@ impl Rig {
         let mut providers = vec![
             provider("openai", Dialect::Openai, openai.clone(), credential()),
             provider("anthropic", Dialect::Anthropic, anthropic, credential()),
+            provider(
+                "gemini",
+                Dialect::Gemini,
+                double.gemini_base(),
+                credential(),
+            ),
+            provider(
+                "bedrock",
+                Dialect::Bedrock,
+                double.bedrock_base(),
+                credential(),
+            ),
+            Provider {
+                auth: Auth::ApiKey,
+                ..provider("azure", Dialect::Openai, double.azure_base(), credential())
+            },
             provider(
                 "keyless",
                 Dialect::Openai,

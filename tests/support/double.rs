@@ -1,6 +1,6 @@
 //! A provider double: a real HTTP/1.1 server on loopback that speaks OpenAI,
-//! Anthropic and Hugging Face as the real ones look on the wire, and fails on
-//! command in every way that a network can.
+//! Anthropic, Gemini, Bedrock, Azure and Hugging Face as the real ones look on
+//! the wire, and fails on command in every way that a network can.
 //!
 //! HTTP is written by hand here, because half of what it must do (a reset in
 //! the middle of a chunk, a header per second) is what servers are built to
@@ -20,8 +20,12 @@ use tokio::task::JoinHandle;
 
 #[path = "double/anthropic.rs"]
 mod anthropic;
+#[path = "double/bedrock.rs"]
+mod bedrock;
 #[path = "double/fitting.rs"]
 mod fitting;
+#[path = "double/gemini.rs"]
+mod gemini;
 #[path = "double/http.rs"]
 mod http;
 #[path = "double/hub.rs"]
@@ -129,6 +133,24 @@ impl Double {
         format!("http://{}", self.address)
     }
 
+    /// For a provider of the Gemini dialect.
+    pub fn gemini_base(&self) -> String {
+        format!("http://{}/v1beta", self.address)
+    }
+
+    /// For a provider of the Bedrock dialect.
+    pub fn bedrock_base(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// For a provider of the OpenAI dialect with Azure's deployments.
+    pub fn azure_base(&self) -> String {
+        format!(
+            "http://{}/openai/deployments/{{model}}?api-version=2024-10-21",
+            self.address
+        )
+    }
+
     /// For `HF_ENDPOINT`.
     pub fn hf_endpoint(&self) -> String {
         format!("http://{}", self.address)
@@ -157,7 +179,7 @@ impl Double {
         });
         match openai::chat(&request, answer).body {
             http::Body::Events(events) => events,
-            http::Body::Whole(_) => Vec::new(),
+            http::Body::Whole(_) | http::Body::Frames(_) => Vec::new(),
         }
     }
 

@@ -41,6 +41,10 @@ pub enum Dialect {
     Openai,
     /// Anthropic's messages.
     Anthropic,
+    /// Google's, as the Gemini API and Vertex AI speak it.
+    Gemini,
+    /// Amazon Bedrock's Converse.
+    Bedrock,
 }
 
 impl Dialect {
@@ -49,6 +53,8 @@ impl Dialect {
         match self {
             Dialect::Openai => "openai",
             Dialect::Anthropic => "anthropic",
+            Dialect::Gemini => "gemini",
+            Dialect::Bedrock => "bedrock",
         }
     }
 }

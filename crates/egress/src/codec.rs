@@ -1,18 +1,21 @@
 //! The codecs under one name: which dialect writes a request and reads its answer.
 //!
-//! No trait: there are two dialects, both are known here, and a provider names
+//! No trait: there are four dialects, all are known here, and a provider names
 //! its own.
 
 use nearfar_domain::chat::Chat;
 use nearfar_domain::events::{Event, Failure, FailureKind};
 use nearfar_domain::target::Dialect;
 
+use crate::auth::is_vertex;
+use crate::provider::Provider;
 use crate::sse::Message;
-use crate::{anthropic, openai};
+use crate::{anthropic, bedrock, gemini, openai};
 
 /// A request, ready for the wire, without its key.
 pub struct Encoded {
-    /// Below the provider's base URL, with a leading slash.
+    /// Below the provider's base URL, with a leading slash. `{model}` stands for
+    /// the model's name.
     pub path: &'static str,
     /// Headers beside content type and key.
     pub headers: &'static [(&'static str, &'static str)],
@@ -48,20 +51,21 @@ impl From<Unsupported> for Failure {
     }
 }
 
-/// Writes a request. `base_url` tells which of OpenAI's followers is asked.
+/// Writes a request to a provider.
 ///
 /// # Errors
 /// [`Unsupported`], when an answer without the field would be wrong.
 pub fn encode(
-    dialect: Dialect,
-    base_url: &str,
+    provider: &Provider,
     chat: &Chat,
     model: &str,
     stream: bool,
 ) -> Result<Encoded, Unsupported> {
-    match dialect {
-        Dialect::Openai => openai::encode(chat, model, stream, openai::Habits::of(base_url)),
+    match provider.dialect {
+        Dialect::Openai => openai::encode(chat, model, stream, provider.habits),
         Dialect::Anthropic => anthropic::encode(chat, model, stream),
+        Dialect::Gemini => gemini::encode(chat, model, stream, is_vertex(&provider.base_url)),
+        Dialect::Bedrock => bedrock::encode(chat, model, stream),
     }
 }
 
@@ -71,6 +75,10 @@ pub enum Decoder {
     Openai(openai::Decoder),
     /// Anthropic's dialect.
     Anthropic(anthropic::Decoder),
+    /// Gemini's dialect.
+    Gemini(gemini::Decoder),
+    /// Bedrock's Converse.
+    Bedrock(bedrock::Decoder),
     /// Vectors, which OpenAI's dialect alone has.
     Embeddings(openai::Embeddings),
 }
@@ -82,6 +90,8 @@ impl Decoder {
         match dialect {
             Dialect::Openai => Decoder::Openai(openai::Decoder::new(provider, model, nonce)),
             Dialect::Anthropic => Decoder::Anthropic(anthropic::Decoder::new(provider, model)),
+            Dialect::Gemini => Decoder::Gemini(gemini::Decoder::new(provider, model, nonce)),
+            Dialect::Bedrock => Decoder::Bedrock(bedrock::Decoder::new(provider, model)),
         }
     }
 
@@ -99,7 +109,21 @@ impl Decoder {
         match self {
             Decoder::Openai(decoder) => decoder.message(message, out),
             Decoder::Anthropic(decoder) => decoder.message(message, out),
+            Decoder::Gemini(decoder) => decoder.message(message, out),
+            Decoder::Bedrock(decoder) => decoder.whole(message.data.as_bytes(), out),
             Decoder::Embeddings(decoder) => decoder.whole(message.data.as_bytes(), out),
+        }
+    }
+
+    /// As [`Decoder::message`], for a frame of AWS's event stream.
+    ///
+    /// # Errors
+    /// As [`Decoder::message`].
+    pub fn frame(&mut self, frame: &bedrock::Frame, out: &mut Vec<Event>) -> Result<(), Failure> {
+        match self {
+            Decoder::Bedrock(decoder) => decoder.frame(frame, out),
+            // Nobody else sends such streams.
+            _ => Ok(()),
         }
     }
 
@@ -111,6 +135,8 @@ impl Decoder {
         match self {
             Decoder::Openai(decoder) => decoder.whole(body, out),
             Decoder::Anthropic(decoder) => decoder.whole(body, out),
+            Decoder::Gemini(decoder) => decoder.whole(body, out),
+            Decoder::Bedrock(decoder) => decoder.whole(body, out),
             Decoder::Embeddings(decoder) => decoder.whole(body, out),
         }
     }
@@ -120,6 +146,8 @@ impl Decoder {
         match self {
             Decoder::Openai(decoder) => decoder.is_complete(),
             Decoder::Anthropic(decoder) => decoder.is_complete(),
+            Decoder::Gemini(decoder) => decoder.is_complete(),
+            Decoder::Bedrock(decoder) => decoder.is_complete(),
             Decoder::Embeddings(decoder) => decoder.is_complete(),
         }
     }
@@ -129,6 +157,8 @@ impl Decoder {
         match self {
             Decoder::Openai(decoder) => decoder.may_end(),
             Decoder::Anthropic(decoder) => decoder.is_complete(),
+            Decoder::Gemini(decoder) => decoder.may_end(),
+            Decoder::Bedrock(decoder) => decoder.may_end(),
             Decoder::Embeddings(decoder) => decoder.is_complete(),
         }
     }
@@ -141,6 +171,8 @@ impl Decoder {
         match self {
             Decoder::Openai(decoder) => decoder.end(out),
             Decoder::Anthropic(decoder) => decoder.end(out),
+            Decoder::Gemini(decoder) => decoder.end(out),
+            Decoder::Bedrock(decoder) => decoder.end(out),
             Decoder::Embeddings(decoder) => decoder.end(),
         }
     }

@@ -1,20 +1,19 @@
 //! One exchange with a provider up to its answer's head: the signed request
 //! out, a refusal or the response back.
 
+use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use nearfar_domain::events::{Failure, FailureKind};
 use nearfar_domain::frames::TimeLimits;
 use nearfar_domain::target::Dialect;
-use reqwest::header::{
-    ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
-};
-use reqwest::{Response, StatusCode};
-use secrecy::zeroize::Zeroizing;
-use secrecy::{ExposeSecret, SecretString};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::{Response, StatusCode, Url};
+use secrecy::ExposeSecret;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use crate::auth::sign;
 use crate::client::SentBody;
 use crate::codec::Encoded;
 use crate::provider::{KeySource, Provider};
@@ -60,14 +59,16 @@ pub(crate) async fn send(
 pub(crate) fn headers(
     upstream: &Upstream,
     encoded: &Encoded,
+    url: &Url,
+    body: &[u8],
     stream: bool,
 ) -> Result<HeaderMap, Failure> {
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    let accept = if stream {
-        "text/event-stream"
-    } else {
-        "application/json"
+    let accept = match (stream, upstream.provider.dialect) {
+        (true, Dialect::Bedrock) => "application/vnd.amazon.eventstream",
+        (true, _) => "text/event-stream",
+        (false, _) => "application/json",
     };
     headers.insert(ACCEPT, HeaderValue::from_static(accept));
     for (name, value) in encoded.headers {
@@ -79,8 +80,8 @@ pub(crate) fn headers(
     let signed = upstream
         .key
         .get()
-        .and_then(|key| sign(upstream.provider.dialect, &key));
-    let Some((name, value)) = signed else {
+        .and_then(|key| sign(&mut headers, upstream.provider.auth, &key, url, body));
+    if signed.is_none() {
         return Err(Failure::new(
             FailureKind::Unauthorized,
             format!(
@@ -89,36 +90,59 @@ pub(crate) fn headers(
                 upstream.key.place()
             ),
         ));
-    };
-    headers.insert(name, value);
+    }
     Ok(headers)
 }
 
-fn sign(dialect: Dialect, key: &SecretString) -> Option<(HeaderName, HeaderValue)> {
-    let (name, text) = match dialect {
-        Dialect::Openai => (
-            AUTHORIZATION,
-            Zeroizing::new(format!("Bearer {}", key.expose_secret())),
-        ),
-        Dialect::Anthropic => (
-            HeaderName::from_static("x-api-key"),
-            Zeroizing::new(key.expose_secret().to_owned()),
-        ),
-    };
-    let mut value = HeaderValue::from_str(&text).ok()?;
-    // Keeps it out of every Debug, and out of HTTP/2's header tables.
-    value.set_sensitive(true);
-    Some((name, value))
-}
-
-pub(crate) fn url(provider: &Provider, path: &str) -> String {
-    let base = provider.base_url.trim_end_matches('/');
+/// The address of a request: the provider's base URL, the path below it, and
+/// the queries of both.
+pub(crate) fn url(provider: &Provider, path: &str, model: &str) -> Result<Url, Failure> {
+    let (base, base_query) = split_query(&provider.base_url);
+    let base = base.trim_end_matches('/');
     let base = match provider.dialect {
-        Dialect::Openai => base,
         // The path has it.
         Dialect::Anthropic => base.strip_suffix("/v1").unwrap_or(base),
+        Dialect::Openai | Dialect::Gemini | Dialect::Bedrock => base,
     };
-    format!("{base}{path}")
+    let (path, query) = split_query(path);
+    let mut text = format!("{base}{path}").replace("{model}", &segment(model));
+    for (query, before) in [(base_query, '?'), (query, '&')] {
+        if !query.is_empty() {
+            text.push(if text.contains('?') { before } else { '?' });
+            text.push_str(query);
+        }
+    }
+    Url::parse(&text)
+        .ok()
+        .filter(|url| matches!(url.scheme(), "http" | "https"))
+        .ok_or_else(|| {
+            Failure::new(
+                FailureKind::Unreachable,
+                format!("the base_url of {} is not an http(s) URL", provider.name),
+            )
+        })
+}
+
+fn split_query(text: &str) -> (&str, &str) {
+    text.split_once('?').unwrap_or((text, ""))
+}
+
+/// A model's name as one segment of a path, whatever is in it.
+fn segment(model: &str) -> String {
+    let mut out = String::with_capacity(model.len());
+    let model = model.strip_prefix("models/").unwrap_or(model);
+    if model.bytes().all(|byte| byte == b'.') {
+        // `.` and `..` would lead elsewhere, escaped or not.
+        return "no-name".to_owned();
+    }
+    for byte in model.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+    out
 }
 
 /// The failure behind a status that is not a success.
@@ -142,6 +166,7 @@ pub(crate) async fn error_of(
         header(RETRY_AFTER.as_str()).as_deref(),
         SystemTime::now(),
     );
+    let named = header("x-amzn-errortype");
     let until = Instant::now() + Duration::from_millis(limits.idle_ms);
     let mut body = Vec::new();
     // What was read of a body that stalls or breaks off is still of use.
@@ -154,8 +179,14 @@ pub(crate) async fn error_of(
     }
     let key = upstream.key.get();
     let key = key.as_ref().map(|key| key.expose_secret());
-    let mut failure = Said::read(&body).failure(&provider.name, Some(status.as_u16()), key);
-    failure.retry_after_ms = wait;
+    let mut said = Said::read(&body);
+    // AWS names the error in a header: `ThrottlingException:http://…`.
+    said.code = said.code.or(named.and_then(|name| {
+        let name = name.split(':').next().unwrap_or_default();
+        (!name.is_empty()).then(|| name.to_owned())
+    }));
+    let mut failure = said.failure(&provider.name, Some(status.as_u16()), key);
+    failure.retry_after_ms = wait.or(failure.retry_after_ms);
     if failure.kind == FailureKind::Unauthorized {
         failure.message = format!("{}: look at {}", failure.message, upstream.key.place());
     } else if status.is_redirection() {
@@ -214,4 +245,64 @@ pub(crate) fn innermost(error: &dyn std::error::Error) -> String {
         at = source;
     }
     at.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::presets::preset;
+
+    fn at(name: &str, base_url: &str, path: &str, model: &str) -> String {
+        let provider = Provider {
+            base_url: base_url.to_owned(),
+            ..preset(name).unwrap()
+        };
+        url(&provider, path, model).unwrap().to_string()
+    }
+
+    #[test]
+    fn addresses_are_put_together() {
+        assert_eq!(
+            at("openai", "https://a/v1/", "/chat/completions", "m"),
+            "https://a/v1/chat/completions"
+        );
+        assert_eq!(
+            at("anthropic", "https://a/v1", "/v1/messages", "m"),
+            "https://a/v1/messages"
+        );
+        assert_eq!(
+            at(
+                "openai",
+                "https://r.openai.azure.com/openai/deployments/{model}?api-version=2024-10-21",
+                "/chat/completions",
+                "my gpt/4"
+            ),
+            "https://r.openai.azure.com/openai/deployments/my%20gpt%2F4/chat/completions?api-version=2024-10-21"
+        );
+        let stream = "/models/{model}:streamGenerateContent?alt=sse";
+        assert_eq!(
+            at(
+                "gemini",
+                "https://g/v1beta",
+                stream,
+                "models/gemini-2.5-flash"
+            ),
+            "https://g/v1beta/models/gemini-2.5-flash:streamGenerateContent?alt=sse"
+        );
+        assert_eq!(
+            at(
+                "bedrock",
+                "https://b",
+                "/model/{model}/converse",
+                "arn:aws:bedrock:x:1:p/y"
+            ),
+            "https://b/model/arn%3Aaws%3Abedrock%3Ax%3A1%3Ap%2Fy/converse"
+        );
+        for model in ["..", ".", "../../secrets", "a?b#c"] {
+            let url = at("bedrock", "https://b/x", "/model/{model}/converse", model);
+            assert!(url.starts_with("https://b/x/model/"), "{url}");
+            assert!(url.ends_with("/converse"), "{url}");
+        }
+    }
 }

@@ -56,21 +56,14 @@ async fn answer(
     let provider = &upstream.provider;
     let (model, limits) = (job.model, job.limits);
     let mut chat = job.chat.into_chat();
-    prefill::go_on(
-        &mut chat,
-        &job.partial,
-        job.partial_tokens,
-        provider.dialect,
-        &provider.base_url,
-    );
+    prefill::go_on(&mut chat, &job.partial, job.partial_tokens, provider);
     let inputs = match &chat.prompt {
         Prompt::Inputs(inputs) => Some(inputs.items.len()),
         Prompt::Turns(_) | Prompt::Text(_) => None,
     };
     // Vectors come whole.
     let stream = job.stream && inputs.is_none();
-    let encoded = codec::encode(provider.dialect, &provider.base_url, &chat, &model, stream)
-        .map_err(Failure::from)?;
+    let encoded = codec::encode(provider, &chat, &model, stream).map_err(Failure::from)?;
     drop(chat);
     let client = clients.get(limits.connect_ms).map_err(|error| {
         Failure::new(
@@ -83,10 +76,11 @@ async fn answer(
         body: Vec::new(),
         ..encoded
     };
+    let address = url(provider, outline.path, &model)?;
     let mut tried_again = false;
     let (response, first_by) = loop {
-        let headers = headers(upstream, &outline, stream)?;
-        let request = client.post(url(provider, outline.path)).headers(headers);
+        let headers = headers(upstream, &outline, &address, &body, stream)?;
+        let request = client.post(address.clone()).headers(headers);
         let sent = send(request, body.clone(), provider, limits).await?;
         let refused = sent.0.status() == StatusCode::UNAUTHORIZED;
         // The key may have been replaced on disk since it was read.

@@ -4,8 +4,9 @@
 //! know the common ones, `secrets` holds the keys. [`serve`] (in `link`) takes
 //! jobs from the gate; `job` runs one over the connections of `client`:
 //! `exchange` asks, `reading` takes the answer, `emit` passes it on. What a
-//! provider is sent and what its answer means is in the codecs [`openai`] and
-//! [`anthropic`], chosen in [`codec`]: pure, no I/O, tested without a network.
+//! provider is sent and what its answer means is in the codecs [`openai`],
+//! [`anthropic`], [`gemini`] and [`bedrock`], chosen in [`codec`]: pure, no I/O,
+//! tested without a network. `auth` shows the key as each wants it.
 //! [`sse`] cuts a stream into messages, [`upstream`] reads errors. `download`
 //! fetches model files.
 //!
@@ -15,15 +16,19 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
 pub mod anthropic;
+mod auth;
+pub mod bedrock;
 mod client;
 pub mod codec;
 mod download;
 mod emit;
 mod exchange;
+pub mod gemini;
 mod job;
 mod link;
 mod object;
 pub mod openai;
+mod picture;
 mod prefill;
 mod presets;
 mod provider;
@@ -32,6 +37,7 @@ mod secrets;
 pub mod sse;
 pub mod upstream;
 
+pub use auth::Auth;
 pub use link::serve;
-pub use presets::{preset, presets};
+pub use presets::{habits_at, preset, presets};
 pub use provider::{KeySource, Options, Provider};

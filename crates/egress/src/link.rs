@@ -20,6 +20,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::auth::Auth;
 use crate::client::Clients;
 use crate::download::Downloads;
 use crate::emit::{Emitter, until_cancelled};
@@ -132,6 +133,8 @@ fn point_elsewhere(provider: &mut Provider, environment: impl Fn(&str) -> Option
             provider = provider.name,
             "the base URL comes from the environment"
         );
+        provider.auth = Auth::usual(provider.dialect, &url);
+        provider.habits = presets::habits_at(&url);
         provider.base_url = url;
     }
 }

@@ -6,11 +6,11 @@ use nearfar_domain::target::Dialect;
 use nearfar_domain::thought::Origin;
 use serde_json::{Map, Value, json};
 
-use crate::openai::Habits;
+use crate::provider::Provider;
 
 /// Makes `chat` one that `partial` (about `tokens` tokens) is the beginning of
 /// the answer to. Does nothing where there is no part.
-pub(crate) fn go_on(chat: &mut Chat, partial: &str, tokens: u32, dialect: Dialect, base_url: &str) {
+pub(crate) fn go_on(chat: &mut Chat, partial: &str, tokens: u32, provider: &Provider) {
     if partial.is_empty() {
         return;
     }
@@ -30,7 +30,7 @@ pub(crate) fn go_on(chat: &mut Chat, partial: &str, tokens: u32, dialect: Dialec
     chat.params.reasoning_effort = None;
     chat.params.enable_thinking = None;
     chat.params.thinking_tokens = None;
-    if dialect == Dialect::Openai && Habits::of(base_url).template_kwargs {
+    if provider.dialect == Dialect::Openai && provider.habits.template_kwargs {
         // vLLM's names; llama.cpp and Ollama do it unasked.
         let mut fields: Map<String, Value> =
             serde_json::from_str(chat.passthrough_for(Origin::Openai)).unwrap_or_default();
@@ -45,13 +45,19 @@ pub(crate) fn go_on(chat: &mut Chat, partial: &str, tokens: u32, dialect: Dialec
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::codec;
+    use crate::{codec, presets};
 
     fn body(dialect: Dialect, base_url: &str, chat: &mut Chat) -> Value {
         chat.params.max_tokens = Some(100);
         chat.params.enable_thinking = Some(true);
-        go_on(chat, "The capi", 30, dialect, base_url);
-        let encoded = codec::encode(dialect, base_url, chat, "m", true).unwrap();
+        let provider = Provider {
+            dialect,
+            habits: presets::habits_at(base_url),
+            base_url: base_url.to_owned(),
+            ..presets::preset("openai").unwrap()
+        };
+        go_on(chat, "The capi", 30, &provider);
+        let encoded = codec::encode(&provider, chat, "m", true).unwrap();
         serde_json::from_slice(&encoded.body).unwrap()
     }
 

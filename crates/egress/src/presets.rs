@@ -7,6 +7,8 @@ use nearfar_domain::price::Price;
 use nearfar_domain::target::{Capabilities, Dialect, RemoteZone};
 use serde::Deserialize;
 
+use crate::auth::Auth;
+use crate::openai::{Habits, host};
 use crate::provider::{KeySource, Provider};
 
 const TABLE: &str = include_str!("presets.toml");
@@ -22,7 +24,14 @@ struct Table {
 struct Entry {
     name: String,
     dialect: Dialect,
-    base_url: String,
+    /// None where it is another one for everybody.
+    base_url: Option<String>,
+    /// Ends of other host names that behave like this one.
+    #[serde(default)]
+    hosts: Vec<String>,
+    #[serde(default)]
+    habits: Habits,
+    auth: Option<String>,
     key_env: Option<String>,
     #[serde(default = "cloud")]
     zone: RemoteZone,
@@ -62,16 +71,38 @@ enum Can {
 
 /// The provider of this name, ready to use once its key is there.
 pub fn preset(name: &str) -> Option<Provider> {
-    table().iter().find(|p| p.name == name).cloned()
+    let found = table().iter().find(|known| known.provider.name == name);
+    found.map(|known| known.provider.clone())
 }
 
 /// Every provider that is known by name.
 pub fn presets() -> Vec<Provider> {
-    table().to_vec()
+    table().iter().map(|known| known.provider.clone()).collect()
 }
 
-fn table() -> &'static [Provider] {
-    static PARSED: OnceLock<Vec<Provider>> = OnceLock::new();
+/// What is known of the server at this base URL: a preset's habits, told from
+/// the host, or those of a server that nobody knows.
+pub fn habits_at(base_url: &str) -> Habits {
+    let asked = host(base_url);
+    // A host of the owner's behaves as whatever runs there.
+    if asked.starts_with("127.") || asked == "localhost" {
+        return Habits::default();
+    }
+    let is_it = |known: &&Known| {
+        let own = host(&known.provider.base_url);
+        (!own.is_empty() && own == asked) || known.hosts.iter().any(|end| asked.ends_with(end))
+    };
+    let found = table().iter().find(is_it);
+    found.map_or_else(Habits::default, |known| known.provider.habits)
+}
+
+struct Known {
+    provider: Provider,
+    hosts: Vec<String>,
+}
+
+fn table() -> &'static [Known] {
+    static PARSED: OnceLock<Vec<Known>> = OnceLock::new();
     PARSED.get_or_init(|| match toml::from_str::<Table>(TABLE) {
         Ok(table) => table.provider.into_iter().map(provider).collect(),
         Err(error) => {
@@ -83,15 +114,23 @@ fn table() -> &'static [Provider] {
     })
 }
 
-fn provider(entry: Entry) -> Provider {
-    Provider {
+fn provider(entry: Entry) -> Known {
+    let base_url = entry.base_url.unwrap_or_default();
+    let named = entry.auth.as_deref().and_then(Auth::named);
+    let provider = Provider {
+        auth: named.unwrap_or_else(|| Auth::usual(entry.dialect, &base_url)),
+        habits: entry.habits,
         name: entry.name,
         dialect: entry.dialect,
-        base_url: entry.base_url,
+        base_url,
         zone: entry.zone,
         key: entry.key_env.map_or(KeySource::None, KeySource::Env),
         models: entry.model.into_iter().map(card).collect(),
         open_list: true,
+    };
+    Known {
+        provider,
+        hosts: entry.hosts,
     }
 }
 
@@ -136,7 +175,15 @@ mod tests {
         names.sort();
         names.dedup();
         assert_eq!(names.len(), all);
-        assert!(all >= 14, "{all} presets");
+        assert!(all >= 22, "{all} presets");
+        for entry in &table.provider {
+            let auth = entry.auth.as_deref();
+            assert!(
+                auth.is_none_or(|auth| Auth::named(auth).is_some()),
+                "{}",
+                entry.name
+            );
+        }
     }
 
     #[test]
@@ -158,11 +205,12 @@ mod tests {
         for provider in presets() {
             let own = provider.zone == RemoteZone::Site;
             assert_eq!(own, provider.key == KeySource::None, "{}", provider.name);
-            assert_eq!(
-                own,
-                provider.base_url.starts_with("http://127.0.0.1:"),
-                "{}",
-                provider.name
+            let (url, name) = (&provider.base_url, &provider.name);
+            let elsewhere = url.is_empty() || url.starts_with("http://127.0.0.1:");
+            assert!(!own || elsewhere, "{name}");
+            assert!(
+                own || url.is_empty() || url.starts_with("https://"),
+                "{name}"
             );
         }
     }
@@ -177,6 +225,24 @@ mod tests {
                     model.name
                 );
             }
+        }
+    }
+
+    #[test]
+    fn servers_are_told_by_their_host() {
+        assert!(!habits_at("https://api.openai.com:443/v1").sampling_extras);
+        assert_eq!(
+            habits_at("https://api.mistral.ai/v1").seed,
+            crate::openai::Seed::RandomSeed
+        );
+        let azure = habits_at("https://mine.openai.azure.com/openai/v1");
+        assert_eq!(azure.limit, crate::openai::Limit::MaxCompletionTokens);
+        for unknown in [
+            "http://127.0.0.1:8000/v1",
+            "http://api.openai.com.evil.example/v1",
+            "https://mine.openai.azure.com.evil.example/v1",
+        ] {
+            assert_eq!(habits_at(unknown), Habits::default(), "{unknown}");
         }
     }
 

@@ -6,6 +6,9 @@ use std::path::PathBuf;
 use nearfar_domain::frames::ModelCard;
 use nearfar_domain::target::{Dialect, RemoteZone};
 
+use crate::auth::Auth;
+use crate::openai::Habits;
+
 /// A cloud or site service that answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Provider {
@@ -13,13 +16,18 @@ pub struct Provider {
     pub name: String,
     /// What it speaks.
     pub dialect: Dialect,
-    /// Where its paths start. OpenAI's includes `/v1`, Anthropic's does not,
-    /// as their own clients have it.
+    /// Where its paths start. OpenAI's includes `/v1`, Gemini's `/v1beta`,
+    /// Anthropic's nothing, as their own clients have it. `{model}` in it stands
+    /// for the model's name, and a query is sent with every request.
     pub base_url: String,
     /// Where it lies: as configured, whatever the address looks like.
     pub zone: RemoteZone,
     /// Where egress finds its key.
     pub key: KeySource,
+    /// How the key is shown.
+    pub auth: Auth,
+    /// How it deviates from OpenAI, where it speaks its dialect.
+    pub habits: Habits,
     /// Models known by name; the first is the one for `auto`.
     pub models: Vec<ModelCard>,
     /// Whether models that are not listed may be named.

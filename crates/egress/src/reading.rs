@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use nearfar_domain::events::{Failure, FailureKind};
+use nearfar_domain::events::{Event, Failure, FailureKind};
 use nearfar_domain::frames::TimeLimits;
 use reqwest::Response;
 use reqwest::header::CONTENT_TYPE;
 use tokio::time::{Instant, timeout_at};
 
+use crate::bedrock::Frames;
 use crate::codec::{Decoder, cut, malformed};
 use crate::emit::{Emitter, Gone};
 use crate::exchange::{late, no_first_byte};
@@ -62,8 +63,12 @@ impl Reading<'_> {
             Ok(Ok(None)) => return Err(malformed(self.provider, "it is empty").into()),
             Ok(Ok(Some(first))) => first,
         };
-        if is_stream(&response, &first, asked_stream) {
-            self.read_stream(response, first).await
+        if is_binary_stream(&response) {
+            let cutter = Cutter::Frames(Frames::default());
+            self.read_stream(response, first, cutter).await
+        } else if is_stream(&response, &first, asked_stream) {
+            let cutter = Cutter::Events(sse::Parser::default());
+            self.read_stream(response, first, cutter).await
         } else {
             self.read_whole(response, first).await
         }
@@ -73,24 +78,20 @@ impl Reading<'_> {
         &mut self,
         mut response: Response,
         mut piece: Bytes,
+        mut cutter: Cutter,
     ) -> Result<(), Stopped> {
-        let mut parser = sse::Parser::default();
-        let (mut messages, mut events) = (Vec::new(), Vec::new());
+        let mut events = Vec::new();
         let (mut lines, mut alive) = (0, Instant::now());
         loop {
-            let parsed = parser.push(&piece, &mut messages);
-            let decoded = messages
-                .drain(..)
-                .try_for_each(|message| self.decoder.message(&message, &mut events));
+            let taken = cutter.push(&piece, self.provider, &mut self.decoder, &mut events);
             // What came before a fault was said, and is given out.
             self.emit.events(&mut events).await?;
-            decoded?;
+            taken?;
             // Bytes that complete no line are no sign of life.
-            if parser.lines() > lines {
-                lines = parser.lines();
+            if cutter.lines() > lines {
+                lines = cutter.lines();
                 alive = Instant::now();
             }
-            parsed.map_err(|error| malformed(self.provider, &error.to_string()))?;
             if self.decoder.is_complete() {
                 drain(response).await;
                 return Ok(());
@@ -103,7 +104,8 @@ impl Reading<'_> {
         }
         // A last message without its blank line counts; one that was cut in
         // the middle does not read, and the end then says so.
-        if let Some(message) = parser.finish()
+        if let Cutter::Events(mut parser) = cutter
+            && let Some(message) = parser.finish()
             && let Err(failure) = self.decoder.message(&message, &mut events)
             && failure.kind != FailureKind::Malformed
         {
@@ -167,14 +169,69 @@ impl Reading<'_> {
     }
 }
 
-/// What the answer is: as its type says, else as its first byte looks.
-fn is_stream(response: &Response, first: &[u8], asked: bool) -> bool {
-    let named = response
+/// What cuts a stream into the pieces that a decoder takes.
+enum Cutter {
+    /// Server-sent events.
+    Events(sse::Parser),
+    /// AWS's binary messages.
+    Frames(Frames),
+}
+
+impl Cutter {
+    /// How many lines or messages were completed so far.
+    fn lines(&self) -> u64 {
+        match self {
+            Cutter::Events(parser) => parser.lines(),
+            Cutter::Frames(parser) => parser.messages(),
+        }
+    }
+
+    /// Appends what the bytes complete, up to the first fault.
+    fn push(
+        &mut self,
+        bytes: &[u8],
+        provider: &str,
+        decoder: &mut Decoder,
+        out: &mut Vec<Event>,
+    ) -> Result<(), Failure> {
+        let torn = |error: &dyn std::error::Error| malformed(provider, &error.to_string());
+        match self {
+            Cutter::Events(parser) => {
+                let mut messages = Vec::new();
+                let parsed = parser.push(bytes, &mut messages);
+                for message in &messages {
+                    decoder.message(message, out)?;
+                }
+                parsed.map_err(|error| torn(&error))
+            }
+            Cutter::Frames(parser) => {
+                let mut frames = Vec::new();
+                let parsed = parser.push(bytes, &mut frames);
+                for frame in &frames {
+                    decoder.frame(frame, out)?;
+                }
+                parsed.map_err(|error| torn(&error))
+            }
+        }
+    }
+}
+
+fn content_type(response: &Response) -> String {
+    response
         .headers()
         .get(CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
         .map(str::to_ascii_lowercase)
-        .unwrap_or_default();
+        .unwrap_or_default()
+}
+
+fn is_binary_stream(response: &Response) -> bool {
+    content_type(response).contains("amazon.eventstream")
+}
+
+/// What the answer is: as its type says, else as its first byte looks.
+fn is_stream(response: &Response, first: &[u8], asked: bool) -> bool {
+    let named = content_type(response);
     if named.contains("event-stream") {
         true
     } else if named.contains("json") {

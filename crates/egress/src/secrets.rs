@@ -183,12 +183,11 @@ pub(crate) fn base_url_from(
     key: &KeySource,
     environment: impl Fn(&str) -> Option<String>,
 ) -> Option<String> {
-    let variable = match key {
-        KeySource::Env(name) if name == "OPENAI_API_KEY" => "OPENAI_BASE_URL",
-        KeySource::Env(name) if name == "ANTHROPIC_API_KEY" => "ANTHROPIC_BASE_URL",
-        _ => return None,
+    let KeySource::Env(name) = key else {
+        return None;
     };
-    environment(variable)
+    let variable = format!("{}_BASE_URL", name.strip_suffix("_API_KEY")?);
+    environment(&variable)
         .map(|url| url.trim().to_owned())
         .filter(|url| !url.is_empty())
 }

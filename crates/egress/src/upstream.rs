@@ -23,6 +23,8 @@ pub struct Said {
     pub code: Option<String>,
     /// The request's field at fault.
     pub field: Option<String>,
+    /// How long to wait, where the body says it (Google's `RetryInfo`).
+    pub retry_after_ms: Option<u64>,
 }
 
 impl Said {
@@ -34,7 +36,7 @@ impl Said {
         }
     }
 
-    /// Reads a JSON error: OpenAI's and Anthropic's `{"error": {…}}`, a bare
+    /// Reads a JSON error: OpenAI's, Anthropic's and Google's `{"error": {…}}`, a bare
     /// `{"message": …}`, FastAPI's `{"detail": …}`, an error that is a string.
     pub fn of(value: &Value) -> Said {
         match value {
@@ -47,14 +49,13 @@ impl Said {
             Value::Object(map) => match map.get("error").filter(|inner| !inner.is_null()) {
                 Some(inner) => Said::of(inner),
                 None => Said {
-                    message: ["message", "detail", "msg"]
+                    message: ["message", "detail", "msg", "Message"]
                         .iter()
                         .find_map(|name| map.get(*name).and_then(message)),
                     class: map.get("type").and_then(word),
-                    code: ["code", "status"]
-                        .iter()
-                        .find_map(|name| map.get(*name).and_then(word)),
+                    code: code(map),
                     field: map.get("param").and_then(word),
+                    retry_after_ms: map.get("details").and_then(retry_info),
                 },
             },
             _ => Said::default(),
@@ -113,6 +114,8 @@ impl Said {
             "prompt is too long",
             "too many tokens",
             "too large for model",
+            "maximum number of tokens",
+            "input is too long",
         ])
     }
 
@@ -149,6 +152,7 @@ impl Said {
             field: short(&self.field),
             upstream_status: status,
             upstream_code: short(&self.code).or_else(|| short(&self.class)),
+            retry_after_ms: self.retry_after_ms,
             ..Failure::new(kind, message)
         }
     }
@@ -174,30 +178,93 @@ fn word(value: &Value) -> Option<String> {
     }
 }
 
-/// Codes and classes of OpenAI, Anthropic and those that follow them.
+/// The error's code. Google's number repeats the HTTP status, its `status` is
+/// the word; the reason behind a wrong key stands in the details.
+fn code(map: &serde_json::Map<String, Value>) -> Option<String> {
+    let reason = map.get("details").and_then(|details| {
+        let reasons = details.as_array()?.iter().filter_map(|d| d.get("reason"));
+        reasons
+            .filter_map(Value::as_str)
+            .find(|r| *r == "API_KEY_INVALID")
+    });
+    if let Some(reason) = reason {
+        return Some(reason.to_owned());
+    }
+    let (code, status) = (map.get("code"), map.get("status"));
+    match (code, status) {
+        (Some(Value::Number(_)), Some(Value::String(word))) => Some(word.clone()),
+        _ => code.and_then(word).or_else(|| status.and_then(word)),
+    }
+}
+
+/// `{"@type": "….RetryInfo", "retryDelay": "17s"}` among the details.
+fn retry_info(details: &Value) -> Option<u64> {
+    let mut delays = details
+        .as_array()?
+        .iter()
+        .filter_map(|d| d.get("retryDelay"));
+    let seconds = delays.next()?.as_str()?.strip_suffix('s')?;
+    retry_after_ms(None, Some(seconds), SystemTime::UNIX_EPOCH)
+}
+
+/// Codes and classes of OpenAI, Anthropic, Google, AWS, Azure and those that
+/// follow them.
 fn named(word: &str) -> Option<FailureKind> {
-    Some(match word {
+    Some(match word.to_ascii_lowercase().as_str() {
         "context_length_exceeded" | "request_too_large" | "exceed_context_size_error" => {
             FailureKind::ContextLength
         }
-        "model_not_found" | "not_found_error" | "model_not_available" => FailureKind::ModelMissing,
-        "invalid_api_key" | "authentication_error" => FailureKind::Unauthorized,
-        "permission_error" | "permission_denied" | "unsupported_country_region_territory" => {
-            FailureKind::Forbidden
-        }
+        "model_not_found"
+        | "not_found_error"
+        | "model_not_available"
+        | "not_found"
+        | "deploymentnotfound"
+        | "resourcenotfoundexception" => FailureKind::ModelMissing,
+        "invalid_api_key"
+        | "authentication_error"
+        | "api_key_invalid"
+        | "unauthenticated"
+        | "unrecognizedclientexception"
+        | "invalidsignatureexception"
+        | "incompletesignatureexception"
+        | "missingauthenticationtokenexception"
+        | "expiredtokenexception" => FailureKind::Unauthorized,
+        // Google refuses whole countries with `failed_precondition`.
+        "permission_error"
+        | "permission_denied"
+        | "failed_precondition"
+        | "accessdeniedexception"
+        | "unsupported_country_region_territory" => FailureKind::Forbidden,
         "rate_limit_exceeded"
         | "rate_limit_error"
         | "insufficient_quota"
         | "billing_error"
+        | "resource_exhausted"
+        | "throttlingexception"
+        | "toomanyrequestsexception"
+        | "servicequotaexceededexception"
         | "tokens"
         | "requests" => FailureKind::RateLimited,
-        "overloaded_error" | "engine_overloaded" | "unavailable_error" => FailureKind::Overloaded,
-        "timeout_error" => FailureKind::TimedOut,
-        "api_error" | "server_error" | "internal_server_error" => FailureKind::TargetError,
-        "content_filter" | "content_policy_violation" | "ResponsibleAIPolicyViolation" => {
+        "overloaded_error"
+        | "engine_overloaded"
+        | "unavailable_error"
+        | "unavailable"
+        | "serviceunavailableexception"
+        | "modelnotreadyexception" => FailureKind::Overloaded,
+        "timeout_error" | "deadline_exceeded" | "modeltimeoutexception" => FailureKind::TimedOut,
+        "api_error"
+        | "server_error"
+        | "internal_server_error"
+        | "internal"
+        | "internalserverexception"
+        | "modelerrorexception"
+        | "modelstreamerrorexception" => FailureKind::TargetError,
+        "content_filter" | "content_policy_violation" | "responsibleaipolicyviolation" => {
             FailureKind::Refused
         }
-        "invalid_request_error" => FailureKind::BadRequest,
+        "invalid_request_error" | "invalid_argument" | "validationexception" => {
+            FailureKind::BadRequest
+        }
         _ => return None,
     })
 }

@@ -191,3 +191,81 @@ fn waits_in_every_form() {
         assert_eq!(retry_after_ms(ms, after, now), expected, "{ms:?} {after:?}");
     }
 }
+
+#[test]
+fn googles_errors_are_understood() {
+    let said = |status: u16, code: &str, message: &str| {
+        let body = format!(
+            r#"{{"error":{{"code":{status},"message":"{message}","status":"{code}","details":[
+                {{"@type":"type.googleapis.com/google.rpc.Help"}},
+                {{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"17.5s"}}]}}}}"#
+        );
+        failure(status, &body)
+    };
+    for (status, code, message, kind) in [
+        (429, "RESOURCE_EXHAUSTED", "quota", FailureKind::RateLimited),
+        (503, "UNAVAILABLE", "overloaded", FailureKind::Overloaded),
+        (504, "DEADLINE_EXCEEDED", "late", FailureKind::TimedOut),
+        (500, "INTERNAL", "oh", FailureKind::TargetError),
+        (
+            404,
+            "NOT_FOUND",
+            "models/x is not found",
+            FailureKind::ModelMissing,
+        ),
+        (403, "PERMISSION_DENIED", "no", FailureKind::Forbidden),
+        (
+            400,
+            "FAILED_PRECONDITION",
+            "User location is not supported for the API use.",
+            FailureKind::Forbidden,
+        ),
+        (400, "INVALID_ARGUMENT", "wrong", FailureKind::BadRequest),
+        (
+            400,
+            "INVALID_ARGUMENT",
+            "The input token count (9) exceeds the maximum number of tokens allowed (8).",
+            FailureKind::ContextLength,
+        ),
+    ] {
+        let f = said(status, code, message);
+        assert_eq!(f.kind, kind, "{code} {message}");
+        assert_eq!(f.upstream_code.as_deref(), Some(code));
+        assert_eq!(f.retry_after_ms, Some(17_500));
+    }
+    let f = failure(
+        400,
+        r#"{"error":{"code":400,"message":"API key not valid.","status":"INVALID_ARGUMENT","details":[{"reason":"API_KEY_INVALID"}]}}"#,
+    );
+    assert_eq!(f.kind, FailureKind::Unauthorized);
+}
+
+#[test]
+fn aws_and_azure_are_understood() {
+    for (status, code, message, kind) in [
+        (429, "ThrottlingException", "slow", FailureKind::RateLimited),
+        (400, "ValidationException", "wrong", FailureKind::BadRequest),
+        (
+            400,
+            "ValidationException",
+            "Input is too long for requested model.",
+            FailureKind::ContextLength,
+        ),
+        (403, "AccessDeniedException", "no", FailureKind::Forbidden),
+        (
+            403,
+            "UnrecognizedClientException",
+            "The security token included in the request is invalid.",
+            FailureKind::Unauthorized,
+        ),
+        (404, "DeploymentNotFound", "no", FailureKind::ModelMissing),
+        (400, "content_filter", "filtered", FailureKind::Refused),
+    ] {
+        let said = Said {
+            message: Some(message.to_owned()),
+            code: Some(code.to_owned()),
+            ..Said::default()
+        };
+        assert_eq!(said.kind(Some(status)), kind, "{code} {message}");
+    }
+}

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use super::fitting::{fitting, wanted_gap, wanted_status};
 use super::script::{Answer, Behaviour, Fault};
-use super::{Connection, Seen, State, anthropic, hub, openai};
+use super::{Connection, Seen, State, anthropic, bedrock, gemini, hub, openai};
 
 /// A reply before anything goes wrong with it.
 pub(super) struct Reply {
@@ -25,6 +25,8 @@ pub(super) enum Body {
     Whole(Vec<u8>),
     /// Chunked, one chunk per event.
     Events(Vec<String>),
+    /// Chunked, one chunk per binary message.
+    Frames(Vec<Vec<u8>>),
 }
 
 impl Reply {
@@ -55,7 +57,7 @@ impl Reply {
         }
     }
 
-    fn error(status: u16, body: String) -> Reply {
+    pub(super) fn error(status: u16, body: String) -> Reply {
         Reply {
             content_type: "application/json",
             ..Reply::text(status, &body)
@@ -113,11 +115,11 @@ impl Peer {
             };
             let behaviour = self.behaviour();
             let reply = reply(&self.state, &request, &behaviour);
+            let wire_format = Wire::of(&request.path);
             let told = behaviour.answer.as_ref().map(|answer| answer.gap);
-            let gap = told.unwrap_or_else(|| wanted_gap(&request.json()));
-            let is_anthropic = request.path.ends_with("/messages");
+            let gap = told.unwrap_or_else(|| wanted_gap(&wire_format.as_openai(&request.json())));
             let kept = self
-                .meet(reply, behaviour.fault, gap, is_anthropic, place)
+                .meet(reply, behaviour.fault, gap, wire_format, place)
                 .await;
             self.state.requests.lock().unwrap()[place].over = true;
             if kept.is_err() {
@@ -184,7 +186,7 @@ impl Peer {
         reply: Reply,
         fault: Fault,
         gap: Duration,
-        is_anthropic: bool,
+        wire_format: Wire,
         place: usize,
     ) -> Result<(), Over> {
         match fault {
@@ -204,7 +206,7 @@ impl Peer {
         }
         let (head, pieces, chunked) = wire(reply);
         self.write(head.as_bytes(), place).await?;
-        let pieces = distort(pieces, &fault, is_anthropic);
+        let pieces = distort(pieces, &fault, wire_format);
         for (number, piece) in pieces.iter().enumerate() {
             match fault {
                 Fault::StallBeforeBody => return self.stall(place).await,
@@ -309,14 +311,8 @@ fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
 
 /// The right reply to a request.
 fn reply(state: &State, request: &Seen, behaviour: &Behaviour) -> Reply {
-    let is_anthropic = request.path.ends_with("/messages");
-    let error = |status| {
-        if is_anthropic {
-            anthropic::error(status)
-        } else {
-            openai::error(status)
-        }
-    };
+    let wire_format = Wire::of(&request.path);
+    let error = |status| wire_format.error(status);
     match &behaviour.fault {
         Fault::Status {
             status,
@@ -327,6 +323,10 @@ fn reply(state: &State, request: &Seen, behaviour: &Behaviour) -> Reply {
             let mut reply = Reply::error(*status, body);
             let headers = headers.iter();
             reply.headers = headers.map(|(n, v)| ((*n).to_owned(), v.clone())).collect();
+            if wire_format == Wire::Bedrock {
+                let name = bedrock::error(*status).0.to_owned();
+                reply.headers.push(("x-amzn-ErrorType".to_owned(), name));
+            }
             return reply;
         }
         Fault::EmptyBody => return Reply::error(200, String::new()),
@@ -344,28 +344,38 @@ fn reply(state: &State, request: &Seen, behaviour: &Behaviour) -> Reply {
         Fault::Garbage => return Reply::error(200, "{\"choices\": [{]".to_owned()),
         _ => {}
     }
-    let provider_path = request.path.starts_with("/v1/");
+    let provider_path = request.path.starts_with("/v1/") || wire_format.is_googles_or_awss();
     if provider_path && let Some(key) = state.key.lock().unwrap().as_ref() {
         let bearer = format!("Bearer {key}");
-        let given = [request.header("authorization"), request.header("x-api-key")];
+        let given = [
+            request.header("authorization"),
+            request.header("x-api-key"),
+            request.header("x-goog-api-key"),
+            request.header("api-key"),
+        ];
         if !given.contains(&Some(key)) && !given.contains(&Some(bearer.as_str())) {
             return Reply::error(401, error(401));
         }
     }
     let body = request.json();
+    let asked = wire_format.as_openai(&body);
     if behaviour.answer.is_none()
-        && let Some(status) = wanted_status(&body)
+        && let Some(status) = wanted_status(&asked)
     {
         return Reply::error(status, error(status));
     }
     let answer = behaviour.answer.clone();
-    let answer = answer.or_else(|| rest(state, &body));
-    let answer = answer.unwrap_or_else(|| fitting(&body));
+    let answer = answer.or_else(|| rest(state, &asked));
+    let answer = answer.unwrap_or_else(|| fitting(&asked));
     match (request.method.as_str(), request.path.as_str()) {
         ("POST", "/v1/chat/completions") => openai::chat(&body, &answer),
         ("POST", "/v1/completions") => openai::completion(&body, &answer),
         ("POST", "/v1/embeddings") => openai::embeddings(&body),
         ("POST", "/v1/messages") => anthropic::messages(&body, &answer),
+        ("POST", path) if wire_format == Wire::Gemini => gemini::generate(path, &body, &answer),
+        ("POST", path) if wire_format == Wire::Bedrock => bedrock::converse(path, &answer),
+        // Azure's addresses, with a deployment or without.
+        ("POST", path) if azure(path) => openai::chat(&body, &answer),
         ("GET", "/v1/models") => openai::models(),
         ("GET" | "HEAD", path) if path.contains("/resolve/") || path.starts_with("/cdn/") => {
             hub::resolve(state, request)
@@ -382,6 +392,67 @@ fn rest(state: &State, request: &Value) -> Option<Answer> {
         .as_str()
         .filter(|_| last["role"] == "assistant");
     Some(Answer::text(text.strip_prefix(begun.unwrap_or_default())?))
+}
+
+/// `/openai/v1/…` and `/openai/deployments/NAME/…?api-version=…`.
+fn azure(path: &str) -> bool {
+    let (path, query) = path.split_once('?').unwrap_or((path, ""));
+    let versioned = path.starts_with("/openai/deployments/") && query.starts_with("api-version=");
+    (versioned || path.starts_with("/openai/v1/")) && path.ends_with("/chat/completions")
+}
+
+/// Whose wire format a path belongs to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wire {
+    Openai,
+    Anthropic,
+    Gemini,
+    Bedrock,
+}
+
+impl Wire {
+    fn of(path: &str) -> Wire {
+        if path.ends_with("/messages") {
+            Wire::Anthropic
+        } else if gemini::call_of(path).is_some() {
+            Wire::Gemini
+        } else if bedrock::is_it(path) {
+            Wire::Bedrock
+        } else {
+            Wire::Openai
+        }
+    }
+
+    fn is_googles_or_awss(self) -> bool {
+        matches!(self, Wire::Gemini | Wire::Bedrock)
+    }
+
+    /// A request in words that an answer can be made to follow from.
+    fn as_openai(self, body: &Value) -> Value {
+        match self {
+            Wire::Openai | Wire::Anthropic => body.clone(),
+            Wire::Gemini => gemini::as_openai(body),
+            Wire::Bedrock => bedrock::as_openai(body),
+        }
+    }
+
+    fn error(self, status: u16) -> String {
+        match self {
+            Wire::Openai => openai::error(status),
+            Wire::Anthropic => anthropic::error(status),
+            Wire::Gemini => gemini::error(status),
+            Wire::Bedrock => bedrock::error(status).1,
+        }
+    }
+
+    fn error_event(self) -> Vec<u8> {
+        match self {
+            Wire::Openai => openai::error_event().into_bytes(),
+            Wire::Anthropic => anthropic::error_event().into_bytes(),
+            Wire::Gemini => gemini::error_event().into_bytes(),
+            Wire::Bedrock => bedrock::error_frame(),
+        }
+    }
 }
 
 /// Head, pieces of the body, and whether they are chunks.
@@ -411,6 +482,10 @@ fn wire(reply: Reply) -> (String, Vec<Vec<u8>>, bool) {
             let bytes = events.into_iter().map(String::into_bytes);
             (bytes.collect(), true)
         }
+        Body::Frames(frames) => {
+            head.push_str("Transfer-Encoding: chunked\r\n");
+            (frames, true)
+        }
     };
     head.push_str("\r\n");
     (head, pieces, chunked)
@@ -430,13 +505,12 @@ fn framed(piece: &[u8], chunked: bool) -> Vec<u8> {
 const BOMB: &[u8] = include_bytes!("bomb.gz");
 
 /// The body's pieces under faults that change the text itself.
-fn distort(mut pieces: Vec<Vec<u8>>, fault: &Fault, is_anthropic: bool) -> Vec<Vec<u8>> {
+fn distort(mut pieces: Vec<Vec<u8>>, fault: &Fault, wire_format: Wire) -> Vec<Vec<u8>> {
     match fault {
         Fault::Crlf => {
             for piece in &mut pieces {
-                *piece = String::from_utf8_lossy(piece)
-                    .replace('\n', "\r\n")
-                    .into_bytes();
+                let text = String::from_utf8_lossy(piece).replace("\r\n", "\n");
+                *piece = text.replace('\n', "\r\n").into_bytes();
             }
         }
         Fault::BadEvent { after } => {
@@ -471,12 +545,7 @@ fn distort(mut pieces: Vec<Vec<u8>>, fault: &Fault, is_anthropic: bool) -> Vec<V
         }
         Fault::ErrorEvent { after } => {
             pieces.truncate(*after);
-            let error = if is_anthropic {
-                anthropic::error_event()
-            } else {
-                openai::error_event()
-            };
-            pieces.push(error.into_bytes());
+            pieces.push(wire_format.error_event());
         }
         _ => {}
     }

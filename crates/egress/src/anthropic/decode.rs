@@ -1,7 +1,8 @@
 //! Anthropic's answers as [`Event`]s: a state machine that is fed messages or a
 //! whole body.
 
-use nearfar_domain::events::{Event, Failure, FinishReason, ToolCallDelta, Usage};
+use nearfar_domain::events::{Event, Failure, FinishReason, Signed, ToolCallDelta, Usage};
+use nearfar_domain::thought::{Origin, Signature};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -11,6 +12,8 @@ use crate::upstream::Said;
 
 /// Blocks of one answer; more are a fault of the provider.
 const MAX_BLOCKS: usize = 4_096;
+/// A longer signature is none, in bytes.
+const MAX_SIGNATURE: usize = 1 << 20;
 
 /// Reads one answer.
 pub struct Decoder {
@@ -19,6 +22,10 @@ pub struct Decoder {
     started: bool,
     /// Tool calls by their block's index.
     calls: Vec<Call>,
+    /// The signature of the thinking block that is open, as far as it came.
+    signature: String,
+    /// The stop string that ended the answer.
+    stopped_by: Option<String>,
     usage: WireUsage,
     finish: Option<FinishReason>,
     complete: bool,
@@ -67,6 +74,7 @@ struct Answer {
     #[serde(default)]
     content: Vec<Block>,
     stop_reason: Option<String>,
+    stop_sequence: Option<String>,
     usage: Option<WireUsage>,
 }
 
@@ -80,6 +88,12 @@ enum Block {
     Thinking {
         #[serde(default)]
         thinking: String,
+        #[serde(default)]
+        signature: String,
+    },
+    RedactedThinking {
+        #[serde(default)]
+        data: String,
     },
     ToolUse {
         id: String,
@@ -98,6 +112,8 @@ enum Delta {
     Text { text: String },
     #[serde(rename = "thinking_delta")]
     Thinking { thinking: String },
+    #[serde(rename = "signature_delta")]
+    Signature { signature: String },
     #[serde(rename = "input_json_delta")]
     InputJson { partial_json: String },
     #[serde(other)]
@@ -107,6 +123,7 @@ enum Delta {
 #[derive(Deserialize)]
 struct End {
     stop_reason: Option<String>,
+    stop_sequence: Option<String>,
 }
 
 #[derive(Clone, Copy, Default, Deserialize)]
@@ -155,6 +172,8 @@ impl Decoder {
             model: model.to_owned(),
             started: false,
             calls: Vec::new(),
+            signature: String::new(),
+            stopped_by: None,
             usage: WireUsage::default(),
             finish: None,
             complete: false,
@@ -192,6 +211,7 @@ impl Decoder {
                 self.usage.update(usage.unwrap_or_default());
                 if let Some(word) = delta.stop_reason {
                     self.finish = Some(reason(&word));
+                    self.stopped_by = delta.stop_sequence;
                 }
             }
             Step::MessageStop => self.stop(out)?,
@@ -224,6 +244,7 @@ impl Decoder {
             self.close(index, out);
         }
         self.finish = answer.stop_reason.as_deref().map(reason);
+        self.stopped_by = answer.stop_sequence;
         self.stop(out)
     }
 
@@ -247,8 +268,17 @@ impl Decoder {
     fn block(&mut self, index: u64, block: Block, out: &mut Vec<Event>) -> Result<(), Failure> {
         match block {
             Block::Text { text } if !text.is_empty() => out.push(Event::Content(text)),
-            Block::Thinking { thinking } if !thinking.is_empty() => {
-                out.push(Event::Reasoning(thinking));
+            Block::Thinking {
+                thinking,
+                signature,
+            } => {
+                if !thinking.is_empty() {
+                    out.push(Event::Reasoning(thinking));
+                }
+                self.signature = signature;
+            }
+            Block::RedactedThinking { data } if !data.is_empty() => {
+                out.push(signature(Signed::Redacted, data));
             }
             Block::ToolUse { id, name, input } => {
                 if self.calls.len() == MAX_BLOCKS {
@@ -270,7 +300,7 @@ impl Decoder {
                     spoke: false,
                 });
             }
-            Block::Text { .. } | Block::Thinking { .. } | Block::Other => {}
+            Block::Text { .. } | Block::RedactedThinking { .. } | Block::Other => {}
         }
         Ok(())
     }
@@ -281,6 +311,12 @@ impl Decoder {
             Delta::Text { text } if !text.is_empty() => out.push(Event::Content(text)),
             Delta::Thinking { thinking } if !thinking.is_empty() => {
                 out.push(Event::Reasoning(thinking));
+            }
+            Delta::Signature { signature } => {
+                if self.signature.len() + signature.len() > MAX_SIGNATURE {
+                    return Err(malformed(&self.provider, "a signature is too long"));
+                }
+                self.signature.push_str(&signature);
             }
             Delta::InputJson { partial_json } if !partial_json.is_empty() => {
                 let Some(at) = self.calls.iter().rposition(|call| call.block == index) else {
@@ -298,6 +334,10 @@ impl Decoder {
     /// A block is over. A call that was given no input in pieces has the one
     /// that it began with.
     fn close(&mut self, index: u64, out: &mut Vec<Event>) {
+        if !self.signature.is_empty() {
+            let data = std::mem::take(&mut self.signature);
+            out.push(signature(Signed::Thought { id: None }, data));
+        }
         let at = self.calls.iter().rposition(|call| call.block == index);
         if let Some(at) = at
             && !std::mem::replace(&mut self.calls[at].spoke, true)
@@ -319,12 +359,18 @@ impl Decoder {
             other => other,
         };
         self.complete = true;
+        out.extend(self.stopped_by.take().map(Event::StoppedBy));
         out.push(Event::Finished {
             reason,
             usage: self.usage.into_usage(),
         });
         Ok(())
     }
+}
+
+fn signature(of: Signed, data: String) -> Event {
+    let signature = Signature::new(Origin::Anthropic, data);
+    Event::Signature { of, signature }
 }
 
 fn arguments(at: usize, arguments: String) -> Event {

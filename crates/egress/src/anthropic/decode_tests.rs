@@ -1,5 +1,8 @@
 #![allow(clippy::unwrap_used)]
-use nearfar_domain::events::{Event, Failure, FailureKind, FinishReason, ToolCallDelta, Usage};
+use nearfar_domain::events::{
+    Event, Failure, FailureKind, FinishReason, Signed, ToolCallDelta, Usage,
+};
+use nearfar_domain::thought::{Origin, Signature};
 use serde_json::{Value, json};
 
 use super::Decoder;
@@ -79,6 +82,10 @@ fn thinking_text_and_calls() {
     let expected = [
         started(),
         Event::Reasoning("hm".into()),
+        Event::Signature {
+            of: Signed::Thought { id: None },
+            signature: Signature::new(Origin::Anthropic, "Eq"),
+        },
         Event::Content("Hé".into()),
         call(0, Some(("toolu_1", "f")), ""),
         call(0, None, "{\"x\":"),
@@ -175,6 +182,14 @@ fn a_whole_answer() {
     let expected = [
         started(),
         Event::Reasoning("hm".into()),
+        Event::Signature {
+            of: Signed::Thought { id: None },
+            signature: Signature::new(Origin::Anthropic, "x"),
+        },
+        Event::Signature {
+            of: Signed::Redacted,
+            signature: Signature::new(Origin::Anthropic, "x"),
+        },
         Event::Content("Hi".into()),
         call(0, Some(("toolu_1", "f")), ""),
         call(0, None, "{\"x\":1,\"a\":2}"),
@@ -202,4 +217,22 @@ fn bodies_that_are_no_answer() {
         let failure = decoder.whole(body.as_bytes(), &mut Vec::new()).unwrap_err();
         assert_eq!(failure.kind, kind, "{body}");
     }
+}
+
+#[test]
+fn the_stop_string_is_named() {
+    let (events, ended) = stream(&[
+        start(),
+        json!({"type": "message_delta", "delta": {"stop_reason": "stop_sequence", "stop_sequence": "END"}, "usage": {"output_tokens": 30}}),
+        json!({"type": "message_stop"}),
+    ]);
+    ended.unwrap();
+    assert!(events[1] == Event::StoppedBy("END".into()), "{events:?}");
+    assert!(matches!(
+        events[2],
+        Event::Finished {
+            reason: FinishReason::Stop,
+            ..
+        }
+    ));
 }

@@ -10,6 +10,7 @@ mod turns;
 
 pub use decode::Decoder;
 pub use request::encode;
+pub(crate) use request::{close, thinking_budget};
 
 #[cfg(test)]
 mod decode_tests;

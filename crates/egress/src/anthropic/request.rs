@@ -1,11 +1,12 @@
 //! A [`Chat`] as an Anthropic request body.
 
-use nearfar_domain::chat::{Chat, Params, Prompt, ResponseFormat, Tool, ToolChoice};
+use nearfar_domain::chat::{Chat, Message, Params, Prompt, ResponseFormat, Role, Tool, ToolChoice};
+use nearfar_domain::thought::Origin;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::turns::turns;
+use super::turns::{Cache, turns};
 use crate::codec::{Encoded, Unsupported};
 use crate::object::{Object, raw};
 
@@ -14,10 +15,26 @@ const DEFAULT_MAX_TOKENS: u32 = 4_096;
 /// The least that a model may think.
 const MIN_BUDGET: u32 = 1_024;
 
+/// Fields that a [`Chat`] holds itself.
+const KNOWN: &[&str] = &[
+    "model",
+    "messages",
+    "system",
+    "max_tokens",
+    "stream",
+    "tools",
+    "tool_choice",
+    "temperature",
+    "top_p",
+    "top_k",
+    "stop_sequences",
+    "nearfar",
+];
+
 const HEADERS: &[(&str, &str)] = &[("anthropic-version", "2023-06-01")];
 
 /// Writes a message request. `seed`, penalties and `logit_bias` have no place
-/// here and are left out; so are fields of other dialects.
+/// here and are left out; so are fields of other dialects. Anthropic's own pass through.
 ///
 /// # Errors
 /// [`Unsupported`] for what an answer would be wrong without: raw text, forms
@@ -46,6 +63,8 @@ pub fn encode(chat: &Chat, model: &str, stream: bool) -> Result<Encoded, Unsuppo
     set_format(&mut body, &chat.response_format)?;
     set_params(&mut body, chat, model);
     body.set("stream", &stream);
+    body.merge(chat.passthrough_for(Origin::Anthropic), KNOWN)
+        .map_err(|_| Unsupported::new("body", "the unknown fields are not a JSON object"))?;
     Ok(Encoded {
         path: "/v1/messages",
         headers: HEADERS,
@@ -84,7 +103,7 @@ fn set_format(body: &mut Object, format: &ResponseFormat) -> Result<(), Unsuppor
 
 /// Anthropic wants objects that allow nothing but their named properties. Where
 /// the client left that open, a narrower answer fits its schema as well.
-fn close(schema: &mut Value) {
+pub(crate) fn close(schema: &mut Value) {
     match schema {
         Value::Object(map) => {
             let object = map.get("type").is_some_and(|name| name == "object");
@@ -153,7 +172,7 @@ fn set_stop(body: &mut Object, params: &Params) {
 /// Tokens to think with, where the client asked for thinking and the model can.
 /// A forced tool forbids it; so does a turn under way whose thinking (and its
 /// signature) the client's dialect could not give back.
-fn thinking_budget(chat: &Chat, model: &str) -> Option<u32> {
+pub(crate) fn thinking_budget(chat: &Chat, model: &str) -> Option<u32> {
     let params = &chat.params;
     let can = ["claude-3-7", "-4-", "opus-4", "sonnet-4", "haiku-4"]
         .iter()
@@ -163,11 +182,18 @@ fn thinking_budget(chat: &Chat, model: &str) -> Option<u32> {
         ToolChoice::Required | ToolChoice::Named(_)
     );
     let in_a_call = match &chat.prompt {
-        Prompt::Turns(messages) => messages.iter().any(|m| !m.tool_calls.is_empty()),
+        Prompt::Turns(messages) => messages
+            .iter()
+            .rev()
+            .take_while(|message| message.role != Role::User)
+            .any(|message| !message.tool_calls.is_empty() && !begins_with_a_thought(message)),
         Prompt::Text(_) | Prompt::Inputs(_) => false,
     };
     if !can || forced || in_a_call || params.enable_thinking == Some(false) {
         return None;
+    }
+    if let Some(tokens) = params.thinking_tokens {
+        return Some(tokens.max(MIN_BUDGET));
     }
     match params.reasoning_effort.as_deref() {
         Some("none" | "minimal") => None,
@@ -178,11 +204,33 @@ fn thinking_budget(chat: &Chat, model: &str) -> Option<u32> {
     }
 }
 
+/// Whether the turn has what Anthropic wants to see of its thinking.
+fn begins_with_a_thought(message: &Message) -> bool {
+    let signed = |signature: &nearfar_domain::thought::Signature| {
+        signature.data_for(Origin::Anthropic).is_some()
+    };
+    message
+        .thoughts
+        .iter()
+        .any(|thought| thought.after == 0 && thought.signature.as_ref().is_some_and(signed))
+}
+
 fn set_tools(body: &mut Object, chat: &Chat) -> Result<(), Unsupported> {
     if chat.tools.is_empty() {
         return Ok(());
     }
-    let tools: Vec<WireTool<'_>> = chat.tools.iter().map(tool).collect::<Result<_, _>>()?;
+    let tools: Vec<WireTool<'_>> = chat
+        .tools
+        .iter()
+        .enumerate()
+        .map(|(at, described)| {
+            let mark = chat
+                .tool_cache_marks
+                .iter()
+                .find(|m| m.after as usize == at + 1);
+            tool(described, mark.map(|mark| Cache::of(*mark)))
+        })
+        .collect::<Result<_, _>>()?;
     body.set("tools", &tools);
     let one = chat.params.parallel_tool_calls == Some(false);
     let choice = match &chat.tool_choice {
@@ -206,7 +254,7 @@ fn set_tools(body: &mut Object, chat: &Chat) -> Result<(), Unsupported> {
     Ok(())
 }
 
-fn tool(tool: &Tool) -> Result<WireTool<'_>, Unsupported> {
+fn tool(tool: &Tool, cache_control: Option<Cache>) -> Result<WireTool<'_>, Unsupported> {
     let schema = tool
         .parameters
         .as_deref()
@@ -218,6 +266,7 @@ fn tool(tool: &Tool) -> Result<WireTool<'_>, Unsupported> {
         name: &tool.name,
         description: tool.description.as_deref(),
         input_schema,
+        cache_control,
     })
 }
 
@@ -227,6 +276,8 @@ struct WireTool<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<&'a str>,
     input_schema: Box<RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache_control: Option<Cache>,
 }
 
 #[derive(Serialize)]

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used)]
 use nearfar_domain::chat::{Chat, Message, Part, ResponseFormat, Role, Tool, ToolCall, ToolChoice};
+use nearfar_domain::thought::{CacheMark, Origin, Signature, Thought};
 use serde_json::{Value, json};
 
 use super::encode;
@@ -240,4 +241,84 @@ fn what_cannot_be_asked_is_refused_by_field() {
         let error = encode(&chat, "claude-haiku-4-5", true).err().unwrap();
         assert_eq!(error.field, field);
     }
+}
+
+#[test]
+fn thoughts_marks_and_failures_go_back_as_they_came() {
+    let thought = |text: &str, origin, redacted| Thought {
+        text: text.into(),
+        signature: Some(Signature::new(origin, "Eq")),
+        redacted,
+        ..Thought::default()
+    };
+    let mark = |after, long| CacheMark { after, long };
+    let mut chat = with_tool(Chat::turns(vec![
+        Message {
+            cache_marks: vec![mark(1, true)],
+            ..Message::text(Role::System, "rules")
+        },
+        Message {
+            cache_marks: vec![mark(1, false)],
+            ..Message::text(Role::User, "x")
+        },
+        Message {
+            thoughts: vec![
+                thought("hm", Origin::Anthropic, false),
+                thought("", Origin::Anthropic, true),
+                thought("foreign", Origin::Gemini, false),
+            ],
+            tool_calls: vec![call("a", "{}")],
+            ..Message::text(Role::Assistant, "")
+        },
+        Message {
+            tool_failed: true,
+            cache_marks: vec![mark(2, false)],
+            ..tool_turn("a", "no lamp")
+        },
+    ]));
+    chat.tool_cache_marks = vec![mark(1, false)];
+    chat.params.reasoning_effort = Some("low".into());
+    chat.passthrough = r#"{"metadata":{"user_id":"u"},"model":"evil"}"#.into();
+    chat.passthrough_of = Origin::Anthropic;
+    let got = body(&chat);
+    let short = json!({"type": "ephemeral"});
+    assert_eq!(
+        got["system"],
+        json!([{"type": "text", "text": "rules", "cache_control": {"type": "ephemeral", "ttl": "1h"}}])
+    );
+    assert_eq!(
+        got["messages"],
+        json!([
+            {"role": "user", "content": [{"type": "text", "text": "x", "cache_control": short}]},
+            {"role": "assistant", "content": [
+                {"type": "thinking", "thinking": "hm", "signature": "Eq"},
+                {"type": "redacted_thinking", "data": "Eq"},
+                {"type": "tool_use", "id": "a", "name": "light", "input": {}}
+            ]},
+            {"role": "user", "content": [
+                {"type": "tool_result", "tool_use_id": "a", "is_error": true,
+                 "content": [{"type": "text", "text": "no lamp"}], "cache_control": short}
+            ]}
+        ])
+    );
+    assert_eq!(got["tools"][0]["cache_control"], short);
+    assert_eq!(got["metadata"], json!({"user_id": "u"}));
+    assert_eq!(got["model"], "claude-haiku-4-5");
+    assert_eq!(
+        got["thinking"]["budget_tokens"], 2048,
+        "its own thinking is there, so it may think on"
+    );
+    if let nearfar_domain::chat::Prompt::Turns(turns) = &mut chat.prompt {
+        turns[2].thoughts.clear();
+    }
+    assert!(
+        body(&chat).get("thinking").is_none(),
+        "in a call without it"
+    );
+    if let nearfar_domain::chat::Prompt::Turns(turns) = &mut chat.prompt {
+        turns.push(Message::text(Role::User, "and now?"));
+    }
+    chat.params.reasoning_effort = None;
+    chat.params.thinking_tokens = Some(3_000);
+    assert_eq!(body(&chat)["thinking"]["budget_tokens"], 3_000);
 }

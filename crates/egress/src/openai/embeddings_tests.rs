@@ -7,7 +7,7 @@ use nearfar_domain::embed::{Input, Inputs, Purpose};
 use nearfar_domain::events::{Event, FailureKind};
 use serde_json::{Value, json};
 
-use super::{Embeddings, Habits, encode};
+use super::{Embeddings, encode};
 
 fn ask(items: Vec<Input>) -> Chat {
     Chat::inputs(Inputs {
@@ -21,7 +21,7 @@ fn ask(items: Vec<Input>) -> Chat {
 fn a_request_is_written_as_openai_has_it() {
     let mut chat = ask(vec![Input::Text("a".into()), Input::Text("b".into())]);
     chat.passthrough = r#"{"user":"u","input":"smuggled","encoding_format":"base64"}"#.into();
-    let habits = Habits::of("https://api.openai.com/v1");
+    let habits = crate::presets::habits_at("https://api.openai.com/v1");
     let encoded = encode(&chat, "text-embedding-3-small", true, habits).unwrap();
     assert_eq!(encoded.path, "/embeddings");
     let body: Value = serde_json::from_slice(&encoded.body).unwrap();
@@ -33,7 +33,13 @@ fn a_request_is_written_as_openai_has_it() {
         "user": "u",
     });
     assert_eq!(body, expected);
-    let encoded = encode(&chat, "m", true, Habits::of("http://127.0.0.1:8080/v1")).unwrap();
+    let encoded = encode(
+        &chat,
+        "m",
+        true,
+        crate::presets::habits_at("http://127.0.0.1:8080/v1"),
+    )
+    .unwrap();
     let body: Value = serde_json::from_slice(&encoded.body).unwrap();
     assert_eq!(body["input_type"], "query");
     let mixed = ask(vec![Input::Text("a".into()), Input::Tokens(vec![1])]);

@@ -1,14 +1,18 @@
-//! How OpenAI and its followers deviate from one another.
+//! How OpenAI and its followers deviate from one another, as data.
 //!
 //! A field that a server refuses is an error where it could have been an
 //! answer; a field that it ignores costs nothing. So what only some accept is
 //! sent to those, and to servers that we do not know (vLLM, llama.cpp, Ollama
-//! and their like ignore what they do not know).
+//! and their like ignore what they do not know). Who deviates how stands in the
+//! table of presets.
 
-/// What one server accepts, told from its base URL.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+use serde::Deserialize;
+
+/// What one server accepts. The default is a server that nobody knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Habits {
-    /// `top_k`, `min_p`, `repetition_penalty`.
+    /// `top_k`, `min_p`, `repetition_penalty`, and `input_type` for vectors.
     pub sampling_extras: bool,
     /// `chat_template_kwargs`, for `enable_thinking`.
     pub template_kwargs: bool,
@@ -16,72 +20,90 @@ pub struct Habits {
     pub stream_options: bool,
     /// The role `developer`. For the others it is `system`.
     pub developer_role: bool,
-    /// `parallel_tool_calls`, `logit_bias` and `reasoning_effort`.
-    pub full_options: bool,
+    /// `parallel_tool_calls`.
+    pub parallel_tool_calls: bool,
+    /// `logit_bias`.
+    pub logit_bias: bool,
+    /// `reasoning_effort`.
+    pub reasoning_effort: bool,
     /// `prefix` on a last turn of the assistant, which is refused without it.
     pub prefix: bool,
     /// The name of `seed`.
-    pub seed: &'static str,
+    pub seed: Seed,
+    /// The name of the limit on the answer's tokens.
+    pub limit: Limit,
     /// The field that takes an assistant turn's reasoning back.
-    pub reasoning: Option<&'static str>,
+    pub reasoning: Reasoning,
+    /// The word for "a tool must be called": `any` is Mistral's.
+    pub required: Required,
 }
 
-const UNKNOWN: Habits = Habits {
-    sampling_extras: true,
-    template_kwargs: true,
-    stream_options: true,
-    developer_role: true,
-    full_options: true,
-    prefix: false,
-    seed: "seed",
-    reasoning: Some("reasoning_content"),
-};
+/// See [`Habits::seed`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Seed {
+    /// OpenAI's.
+    Seed,
+    /// Mistral's.
+    RandomSeed,
+}
 
-const STRICT: Habits = Habits {
-    sampling_extras: false,
-    template_kwargs: false,
-    developer_role: false,
-    reasoning: None,
-    ..UNKNOWN
-};
+/// See [`Habits::limit`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Limit {
+    /// `max_completion_tokens` for OpenAI's models that reason, else
+    /// `max_tokens`.
+    ByModel,
+    /// The earlier name.
+    MaxTokens,
+    /// The later name.
+    MaxCompletionTokens,
+}
 
-impl Habits {
-    /// What is known of the server at this base URL.
-    pub fn of(base_url: &str) -> Habits {
-        match host(base_url) {
-            "api.openai.com" => Habits {
-                developer_role: true,
-                ..STRICT
-            },
-            "api.groq.com" | "api.x.ai" | "api.cerebras.ai" => STRICT,
-            "api.mistral.ai" => Habits {
-                stream_options: false,
-                full_options: false,
-                prefix: true,
-                seed: "random_seed",
-                ..STRICT
-            },
-            "api.deepseek.com" => Habits {
-                full_options: false,
-                reasoning: Some("reasoning_content"),
-                ..STRICT
-            },
-            "openrouter.ai" => Habits {
-                template_kwargs: false,
-                reasoning: Some("reasoning"),
-                ..UNKNOWN
-            },
-            "api.together.xyz" | "api.fireworks.ai" => Habits {
-                sampling_extras: true,
-                ..STRICT
-            },
-            _ => UNKNOWN,
+/// See [`Habits::reasoning`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reasoning {
+    /// None: it is left out.
+    None,
+    /// DeepSeek's name, which most took over.
+    ReasoningContent,
+    /// OpenRouter's name.
+    Reasoning,
+}
+
+/// See [`Habits::required`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Required {
+    /// OpenAI's.
+    Required,
+    /// Mistral's.
+    Any,
+}
+
+impl Default for Habits {
+    fn default() -> Self {
+        Self {
+            sampling_extras: true,
+            template_kwargs: true,
+            stream_options: true,
+            developer_role: true,
+            parallel_tool_calls: true,
+            logit_bias: true,
+            reasoning_effort: true,
+            prefix: false,
+            seed: Seed::Seed,
+            limit: Limit::ByModel,
+            reasoning: Reasoning::ReasoningContent,
+            required: Required::Required,
         }
     }
 }
 
 /// The host of a URL, without user, port and path.
-fn host(url: &str) -> &str {
+pub(crate) fn host(url: &str) -> &str {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
     let host = authority.rsplit('@').next().unwrap_or(authority);
@@ -104,12 +126,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn known_servers_are_told_by_their_host() {
-        assert!(!Habits::of("https://api.openai.com/v1").sampling_extras);
-        assert!(Habits::of("https://api.openai.com:443/v1").developer_role);
-        assert_eq!(Habits::of("https://api.mistral.ai/v1").seed, "random_seed");
-        assert_eq!(Habits::of("http://127.0.0.1:8000/v1"), UNKNOWN);
-        assert_eq!(Habits::of("http://api.openai.com.evil.example/v1"), UNKNOWN);
+    fn a_host_is_found_in_any_url() {
+        for (url, expected) in [
+            ("https://api.openai.com:443/v1", "api.openai.com"),
+            ("http://user@h?x=1", "h"),
+            ("h/v1", "h"),
+        ] {
+            assert_eq!(host(url), expected);
+        }
     }
 
     #[test]

@@ -13,7 +13,8 @@ mod wire;
 
 pub use decode::Decoder;
 pub use embeddings::Embeddings;
-pub use habits::Habits;
+pub(crate) use habits::host;
+pub use habits::{Habits, Limit, Reasoning, Required, Seed};
 pub use request::encode;
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::habits::{Habits, reasons};
+use super::habits::{Habits, Limit, Reasoning, Required, Seed, reasons};
 use crate::codec::{Encoded, Unsupported};
 use crate::object::{Object, raw};
 
@@ -184,20 +184,23 @@ fn tokens_of(input: &Input) -> Option<&[u32]> {
 
 fn set_params(body: &mut Object, params: &Params, model: &str, habits: Habits) {
     let reasoning_model = reasons(model);
-    body.set_some(
-        if reasoning_model {
-            "max_completion_tokens"
-        } else {
-            "max_tokens"
-        },
-        &params.max_tokens,
-    );
+    let later_name = match habits.limit {
+        Limit::ByModel => reasoning_model,
+        Limit::MaxTokens => false,
+        Limit::MaxCompletionTokens => true,
+    };
+    let limit = if later_name {
+        "max_completion_tokens"
+    } else {
+        "max_tokens"
+    };
+    body.set_some(limit, &params.max_tokens);
     if !reasoning_model {
         body.set_some("temperature", &params.temperature);
         body.set_some("top_p", &params.top_p);
         body.set_some("presence_penalty", &params.presence_penalty);
         body.set_some("frequency_penalty", &params.frequency_penalty);
-        if !params.logit_bias.is_empty() && habits.full_options {
+        if !params.logit_bias.is_empty() && habits.logit_bias {
             let bias: BTreeMap<u32, f32> = params.logit_bias.iter().copied().collect();
             body.set("logit_bias", &bias);
         }
@@ -207,11 +210,15 @@ fn set_params(body: &mut Object, params: &Params, model: &str, habits: Habits) {
         body.set_some("min_p", &params.min_p);
         body.set_some("repetition_penalty", &params.repetition_penalty);
     }
-    body.set_some(habits.seed, &params.seed);
+    let seed = match habits.seed {
+        Seed::Seed => "seed",
+        Seed::RandomSeed => "random_seed",
+    };
+    body.set_some(seed, &params.seed);
     if !params.stop.is_empty() {
         body.set("stop", &params.stop);
     }
-    if habits.full_options {
+    if habits.reasoning_effort {
         body.set_some("reasoning_effort", &params.reasoning_effort);
     }
     if habits.template_kwargs
@@ -233,13 +240,19 @@ fn set_tools(body: &mut Object, chat: &Chat, habits: Habits) -> Result<(), Unsup
     match &chat.tool_choice {
         ToolChoice::Auto => {}
         ToolChoice::None => body.set("tool_choice", "none"),
-        ToolChoice::Required => body.set("tool_choice", "required"),
+        ToolChoice::Required => {
+            let word = match habits.required {
+                Required::Required => "required",
+                Required::Any => "any",
+            };
+            body.set("tool_choice", word);
+        }
         ToolChoice::Named(name) => body.set(
             "tool_choice",
             &json!({ "type": "function", "function": { "name": name } }),
         ),
     }
-    if habits.full_options {
+    if habits.parallel_tool_calls {
         body.set_some("parallel_tool_calls", &chat.params.parallel_tool_calls);
     }
     Ok(())
@@ -328,8 +341,8 @@ fn message<'a>(message: &'a Message, habits: Habits) -> WireMessage<'a> {
         name: message.name.as_deref(),
         reasoning_content: reasoning
             .clone()
-            .filter(|_| habits.reasoning == Some("reasoning_content")),
-        reasoning: reasoning.filter(|_| habits.reasoning == Some("reasoning")),
+            .filter(|_| habits.reasoning == Reasoning::ReasoningContent),
+        reasoning: reasoning.filter(|_| habits.reasoning == Reasoning::Reasoning),
         tool_calls: message
             .tool_calls
             .iter()

@@ -2,10 +2,11 @@
 use nearfar_domain::chat::{Chat, Message, Part, ResponseFormat, Role, Tool, ToolCall, ToolChoice};
 use serde_json::{Value, json};
 
-use super::{Habits, encode};
+use super::encode;
+use crate::presets::habits_at;
 
 fn body(chat: &Chat, model: &str, base_url: &str) -> Value {
-    let encoded = encode(chat, model, true, Habits::of(base_url)).unwrap();
+    let encoded = encode(chat, model, true, habits_at(base_url)).unwrap();
     serde_json::from_slice(&encoded.body).unwrap()
 }
 
@@ -98,7 +99,7 @@ fn everything_goes_out_to_a_server_that_we_do_not_know() {
 
 #[test]
 fn the_schema_keeps_its_text() {
-    let encoded = encode(&rich(), "m", false, Habits::of("http://x/v1")).unwrap();
+    let encoded = encode(&rich(), "m", false, habits_at("http://x/v1")).unwrap();
     let text = String::from_utf8(encoded.body).unwrap();
     assert!(text.contains(r#""parameters":{"type":"object","maximum":1e2}"#));
     assert!(text.contains(r#""stream":false"#) && !text.contains("stream_options"));
@@ -146,7 +147,7 @@ fn raw_text_is_a_completion() {
     let mut chat = Chat::text("Once upon");
     chat.params.logprobs = Some(0);
     chat.params.max_tokens = Some(5);
-    let encoded = encode(&chat, "m", true, Habits::of("http://x/v1")).unwrap();
+    let encoded = encode(&chat, "m", true, habits_at("http://x/v1")).unwrap();
     assert_eq!(encoded.path, "/completions");
     let got: Value = serde_json::from_slice(&encoded.body).unwrap();
     assert_eq!(
@@ -201,7 +202,7 @@ fn forms_of_answers_and_choices_of_tools() {
 fn what_is_not_json_is_named() {
     let mut chat = rich();
     chat.tools[0].parameters = Some("{".into());
-    let error = encode(&chat, "m", true, Habits::of("http://x"))
+    let error = encode(&chat, "m", true, habits_at("http://x"))
         .err()
         .unwrap();
     assert_eq!(error.field, "tools");
@@ -211,7 +212,7 @@ fn what_is_not_json_is_named() {
         schema: "nope".into(),
         strict: None,
     };
-    let error = encode(&chat, "m", true, Habits::of("http://x"))
+    let error = encode(&chat, "m", true, habits_at("http://x"))
         .err()
         .unwrap();
     assert_eq!(error.field, "response_format");
