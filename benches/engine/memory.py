@@ -5,7 +5,7 @@
 Each round starts a fresh process of either engine in turn, which loads the file
 and computes a prompt of 32 tokens. Medians are shown, with the file in the
 system's page cache (warm) and dropped from it before each start (cold; what the
-system does not let go is said).
+system does not let go of is said). A copy is measured, which nobody else uses.
 
 load     until the model is ready; nearfar packs its weights here
 first    until the first token's logits are there, the load included
@@ -27,9 +27,11 @@ import json
 import mmap
 import os
 import pathlib
+import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 
 import models
 
@@ -83,6 +85,15 @@ def read(path):
             pass
 
 
+def copy(path, folder):
+    """A file that no other program has mapped: mapped pages are not let go of."""
+    own = pathlib.Path(folder) / path.name
+    shutil.copyfile(path, own)
+    with open(own, "rb") as file:
+        os.fsync(file.fileno())
+    return own
+
+
 def measure(args, path):
     commands = {
         "nearfar": [args.binary, str(path), str(args.threads)],
@@ -122,7 +133,8 @@ def main():
         if args.only not in path.stem:
             continue
         size = path.stat().st_size / 2**20
-        told = figures[path.stem] = {"file_mib": size, **measure(args, path)}
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            told = figures[path.stem] = {"file_mib": size, **measure(args, copy(path, folder))}
         for state in ("warm", "cold"):
             for name, row in told[state].items():
                 share = row["rss_mib"] / size

@@ -12,9 +12,9 @@ crowd     1, 2, 4 and 8 conversations at once, sampled at temperature 0.8 (greed
           tokens per second of all, and the 99th percentile of the gap between
           two tokens of one
 intruder  one speaks while a prompt of about 2,000 tokens arrives: its longest gap
-restart   nearfar alone: the very first request after a restart, with a pinned
-          system prompt of about 600 tokens, beside a warm one and beside one
-          whose prompt is new
+restart   nearfar alone: the very first request after a restart, a second after
+          the model is ready, with a pinned system prompt of about 600 tokens;
+          beside a warm one and beside one whose prompt is new
 
 What each scenario is held to is printed beside it.
 """
@@ -253,7 +253,9 @@ def restart(args):
     for seed in range(args.repeat):
         server.stop(keep=True)
         server = Nearfar(args, state=server.state)
-        # The very first request of this process.
+        # As somebody who speaks a second after the model is ready: the very
+        # first request of this process.
+        time.sleep(1)
         cold.append(ask(server, 100 + seed))
         # As many warm ones after as before the restart: the machine changes.
         warm.append(ask(server, 200 + seed))

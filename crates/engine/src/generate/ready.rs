@@ -151,10 +151,11 @@ impl ReadyModel {
 
     /// How many tokens a step may compute to last `time`.
     pub fn piece_tokens(&self, time: Duration) -> usize {
-        // Before the first measurement: big models begin with one token.
+        // Before the first measurement. Big models begin with one token; others
+        // with a few, which cost little more than one and tell more.
         self.with_pace(|pace| pace.tokens_within(time))
             .unwrap_or_else(|| {
-                usize::try_from((256 << 20) / self.model.memory_bytes().max(1))
+                usize::try_from((2 << 30) / self.model.memory_bytes().max(1))
                     .unwrap_or(1)
                     .clamp(1, 16)
             })

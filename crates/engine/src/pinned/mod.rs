@@ -14,6 +14,7 @@ mod file;
 mod shelf;
 mod writer;
 
+use std::cmp::Reverse;
 use std::fs::{DirEntry, File};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -113,7 +114,7 @@ fn list(folder: &Path, beginning: &str) -> Vec<Found> {
         .filter(|entry| entry.file_name().to_string_lossy().starts_with(beginning))
         .filter_map(|entry| look(&entry))
         .collect();
-    found.sort_by(|a, b| b.pinned.cmp(&a.pinned));
+    found.sort_by_key(|found| Reverse(found.pinned));
     found
 }
 

@@ -137,7 +137,7 @@ fn a_longer_prompt_takes_its_beginnings_place_and_a_new_one_the_oldests() {
     let place = Place::new();
     let long = prompt(0, 80);
     place.keep(ROOM, &[long[..40].to_vec(), long.clone()]);
-    assert_eq!(place.found(ROOM), [long.clone()]);
+    assert_eq!(place.found(ROOM), std::slice::from_ref(&long));
     let many: Vec<_> = (1..=8).map(|start| prompt(start, 40)).collect();
     place.keep(ROOM, &many);
     assert_eq!(place.found(ROOM), many, "the oldest is gone");

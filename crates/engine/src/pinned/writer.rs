@@ -1,5 +1,6 @@
 //! The one thread that writes to the folder.
 
+use std::cmp::Reverse;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -163,7 +164,7 @@ impl Writer {
 
 /// The oldest of these files, as many as must go for `bytes` more to fit.
 fn too_much(mut files: Vec<Found>, max_bytes: u64, bytes: u64) -> Vec<Found> {
-    files.sort_by(|a, b| b.pinned.cmp(&a.pinned));
+    files.sort_by_key(|found| Reverse(found.pinned));
     let mut taken: u64 = files.iter().map(|found| found.bytes).sum();
     let mut gone = Vec::new();
     while taken.saturating_add(bytes) > max_bytes
