@@ -13,6 +13,10 @@ use crate::http::tags::Tags;
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// What a name in a request means to this device's memory.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "one at a time, for the length of a request"
+)]
 pub(super) enum Named {
     /// A model of this device.
     Here(LocalModel),
