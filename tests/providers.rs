@@ -335,3 +335,42 @@ fn a_client_that_leaves_stops_every_provider() {
         }
     }
 }
+
+#[test]
+fn what_only_its_author_can_read_survives_the_conversation() {
+    let rig = rig();
+    for (target, inside) in [
+        ("google/gemini-3-pro-preview", true),
+        ("claude/claude-x", false),
+    ] {
+        let mut body = request(target, false);
+        body["tools"] = tool();
+        body["reasoning_effort"] = json!("low");
+        let answer = Answer::text("I do. ").after_thinking("let me see");
+        rig.double.push(answer.and_call("light", "{}"));
+        let (_, _, data) = rig.ask(&body);
+        let message = data[0]["choices"][0]["message"].clone();
+        let signature = if inside {
+            &message["tool_calls"][0]["extra_content"]["google"]["thought_signature"]
+        } else {
+            assert_eq!(message["thinking_blocks"][0]["thinking"], "let me see");
+            &message["thinking_blocks"][0]["signature"]
+        };
+        let signature = signature.as_str().unwrap().to_owned();
+        let id = message["tool_calls"][0]["id"].clone();
+        let turns = body["messages"].as_array_mut().unwrap();
+        turns.push(message);
+        turns.push(json!({"role": "tool", "tool_call_id": id, "content": "done"}));
+        let (status, _, data) = rig.ask(&body);
+        assert_eq!(status, 200, "{target}: {data:?}");
+        let sent = rig.seen();
+        if inside {
+            let parts = sent["contents"][1]["parts"].as_array().unwrap();
+            assert_eq!(parts[1]["thoughtSignature"], json!(signature), "{sent}");
+        } else {
+            let block = &sent["messages"][1]["content"][0];
+            assert_eq!(block["signature"], json!(signature), "{sent}");
+            assert_eq!(block["thinking"], "let me see");
+        }
+    }
+}

@@ -10,12 +10,13 @@ use nearfar_domain::frames::TimeLimits;
 use nearfar_domain::target::Dialect;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Response, StatusCode, Url};
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::auth::sign;
 use crate::client::SentBody;
 use crate::codec::Encoded;
+use crate::google::{Tokens, is_account};
 use crate::provider::{KeySource, Provider};
 use crate::secrets::Key;
 use crate::upstream::{Said, retry_after_ms};
@@ -27,6 +28,35 @@ const MAX_ERROR_BYTES: usize = 64 << 10;
 pub(crate) struct Upstream {
     pub(crate) provider: Provider,
     pub(crate) key: Key,
+    /// Access tokens, where the key is a service account's.
+    pub(crate) tokens: Tokens,
+}
+
+impl Upstream {
+    /// What is shown for a key: the key itself, or a token that it was exchanged
+    /// for.
+    pub(crate) async fn shown(
+        &self,
+        client: &reqwest::Client,
+    ) -> Result<Option<SecretString>, Failure> {
+        let key = self.key.get();
+        let Some(account) = key.as_ref().filter(|key| is_account(key.expose_secret())) else {
+            return Ok(key);
+        };
+        let name = &self.provider.name;
+        let token = self
+            .tokens
+            .get(client, account.expose_secret(), name)
+            .await?;
+        Ok(Some(token))
+    }
+
+    /// The provider refused what was shown. Whether there may be another now.
+    pub(crate) async fn refused(&self) -> bool {
+        // Both: the file may have changed, and the token is of no use.
+        let forgotten = self.tokens.forget().await;
+        self.key.reread() || forgotten
+    }
 }
 
 /// Sends the request. Returns the response's head, and the moment by which the
@@ -59,6 +89,7 @@ pub(crate) async fn send(
 pub(crate) fn headers(
     upstream: &Upstream,
     encoded: &Encoded,
+    key: Option<&SecretString>,
     url: &Url,
     body: &[u8],
     stream: bool,
@@ -77,10 +108,7 @@ pub(crate) fn headers(
     if upstream.provider.key == KeySource::None {
         return Ok(headers);
     }
-    let signed = upstream
-        .key
-        .get()
-        .and_then(|key| sign(&mut headers, upstream.provider.auth, &key, url, body));
+    let signed = key.and_then(|key| sign(&mut headers, upstream.provider.auth, key, url, body));
     if signed.is_none() {
         return Err(Failure::new(
             FailureKind::Unauthorized,

@@ -79,12 +79,13 @@ async fn answer(
     let address = url(provider, outline.path, &model)?;
     let mut tried_again = false;
     let (response, first_by) = loop {
-        let headers = headers(upstream, &outline, &address, &body, stream)?;
+        let key = upstream.shown(&client).await?;
+        let headers = headers(upstream, &outline, key.as_ref(), &address, &body, stream)?;
         let request = client.post(address.clone()).headers(headers);
         let sent = send(request, body.clone(), provider, limits).await?;
         let refused = sent.0.status() == StatusCode::UNAUTHORIZED;
         // The key may have been replaced on disk since it was read.
-        if refused && !std::mem::replace(&mut tried_again, true) && upstream.key.reread() {
+        if refused && !std::mem::replace(&mut tried_again, true) && upstream.refused().await {
             continue;
         }
         break sent;

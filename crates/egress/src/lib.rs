@@ -24,6 +24,7 @@ mod download;
 mod emit;
 mod exchange;
 pub mod gemini;
+mod google;
 mod job;
 mod link;
 mod object;

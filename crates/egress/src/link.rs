@@ -25,6 +25,7 @@ use crate::client::Clients;
 use crate::download::Downloads;
 use crate::emit::{Emitter, until_cancelled};
 use crate::exchange::Upstream;
+use crate::google::Tokens;
 use crate::job;
 use crate::provider::{Options, Provider};
 use crate::secrets::{Key, base_url_from};
@@ -94,7 +95,11 @@ impl Shared {
                 point_elsewhere(&mut provider, |name| std::env::var(name).ok());
                 warn_of_plain_http(&provider);
                 let key = Key::read(&provider.key, directory.as_deref(), &provider.name);
-                Upstream { provider, key }
+                Upstream {
+                    provider,
+                    key,
+                    tokens: Tokens::default(),
+                }
             })
             .collect();
         Self {
@@ -111,7 +116,7 @@ impl Shared {
     fn cards(&self) -> Vec<ProviderCard> {
         self.upstreams
             .iter()
-            .map(|Upstream { provider, key }| ProviderCard {
+            .map(|Upstream { provider, key, .. }| ProviderCard {
                 name: provider.name.clone(),
                 dialect: provider.dialect,
                 zone: provider.zone,

@@ -144,7 +144,10 @@ pub(crate) fn load(
     if key.is_empty() {
         return Err(NoKey::Empty(place));
     }
-    if !key.bytes().all(|byte| (0x21..=0x7e).contains(&byte)) {
+    // A service account's key file is no header; what it is exchanged for is.
+    let is_file =
+        key.starts_with('{') && serde_json::from_str::<serde::de::IgnoredAny>(key).is_ok();
+    if !is_file && !key.bytes().all(|byte| (0x21..=0x7e).contains(&byte)) {
         return Err(NoKey::NotAHeader(place));
     }
     Ok(Some(SecretString::from(key)))

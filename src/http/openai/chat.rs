@@ -4,7 +4,8 @@ use nearfar_domain::events::{Event, FinishReason, TokenLogprob, ToolCallDelta, U
 use serde_json::{Value, json};
 
 use super::shape::{self, DONE, Head, push_data};
-use crate::http::collect::Collected;
+use super::signed;
+use crate::http::collect::{Collected, Piece};
 use crate::http::dialect;
 use crate::http::problem::Problem;
 
@@ -15,6 +16,8 @@ pub(crate) struct Chunks {
     head: Head,
     include_usage: bool,
     begun: bool,
+    /// The reasoning since the last signature, which belongs to it.
+    thought: String,
     /// Log-probabilities that wait for the content they belong to.
     logprobs: Vec<TokenLogprob>,
     /// Targets that went on with the answer after one that broke off.
@@ -27,6 +30,7 @@ impl Chunks {
             head,
             include_usage,
             begun: false,
+            thought: String::new(),
             logprobs: Vec::new(),
             continued_on: Vec::new(),
         }
@@ -43,12 +47,15 @@ impl dialect::Chunks for Chunks {
         }
         match event {
             Event::Started { model } if goes_on => self.continued_on.push(model),
-            Event::Started { .. }
-            | Event::Signature { .. }
-            | Event::StoppedBy(_)
-            | Event::Vectors(_) => {}
+            Event::Started { .. } | Event::StoppedBy(_) | Event::Vectors(_) => {}
             Event::Content(text) => self.content(out, &text),
+            Event::Signature { of, signature } => {
+                let thought = std::mem::take(&mut self.thought);
+                let delta = signed::delta(&of, &signature, &thought);
+                self.chunk(out, delta, Value::Null, None);
+            }
             Event::Reasoning(text) => {
+                self.thought.push_str(&text);
                 let delta = json!({"reasoning_content": text});
                 self.chunk(out, delta, Value::Null, None);
             }
@@ -120,6 +127,16 @@ pub(crate) fn whole(head: &Head, answer: &Collected) -> Value {
     }
     if !answer.tool_calls.is_empty() {
         message["tool_calls"] = answer.tool_calls.iter().map(call).collect();
+    }
+    let mut thought = "";
+    for piece in &answer.order {
+        match piece {
+            Piece::Reasoning(range) => thought = &answer.reasoning[range.clone()],
+            Piece::Signature(of, signature) => {
+                signed::add(&mut message, of, signature, std::mem::take(&mut thought));
+            }
+            Piece::Content(_) | Piece::Call(_) => {}
+        }
     }
     let mut object = head.object("chat.completion");
     object["choices"] = json!([{

@@ -14,4 +14,5 @@ pub(crate) mod params;
 pub mod request;
 pub(crate) mod responses;
 pub(crate) mod shape;
+mod signed;
 pub(crate) mod text;

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use super::form::form;
 use super::forms::{Kind, OpenaiForm};
 use super::params::params;
+use super::signed;
 use crate::http::asked::{Understood, needs};
 use crate::http::fields::{Fields, kind};
 use crate::http::problem::Problem;
@@ -289,15 +290,18 @@ fn message(path: &str, value: Value) -> Result<Message, Problem> {
     if role == Role::Tool && tool_call_id.is_none() && name.is_none() {
         return Err(fields.missing("tool_call_id", "the id of the call that this answers"));
     }
-    Ok(Message {
-        role,
+    let mut message = Message {
         content,
         name,
         reasoning,
         tool_calls,
         tool_call_id,
         ..Message::text(role, "")
-    })
+    };
+    if role == Role::Assistant {
+        signed::read(&mut fields, &mut message)?;
+    }
+    Ok(message)
 }
 
 fn content(fields: &mut Fields) -> Result<Vec<Part>, Problem> {
@@ -354,7 +358,7 @@ fn tool_call(path: &str, value: Value) -> Result<ToolCall, Problem> {
         arguments: function
             .string("arguments")?
             .unwrap_or_else(|| "{}".to_owned()),
-        signature: None,
+        signature: signed::of_call(&mut fields)?,
     })
 }
 

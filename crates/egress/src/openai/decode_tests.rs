@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used)]
 use nearfar_domain::events::{Event, Failure, FailureKind, FinishReason, ToolCallDelta, Usage};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Decoder;
 use crate::sse::Message;
@@ -282,4 +282,48 @@ fn empty_and_foreign_bodies_are_malformed() {
     }
     let (_, ended) = whole(r#"{"error":{"message":"no","code":"model_not_found"}}"#);
     assert_eq!(ended.unwrap_err().kind, FailureKind::ModelMissing);
+}
+
+#[test]
+fn usage_in_every_convention() {
+    let usage = |usage: Value| {
+        let body = json!({"model": "m", "usage": usage, "choices": [
+            {"index": 0, "message": {"content": "x"}, "finish_reason": "stop"}
+        ]});
+        let mut events = Vec::new();
+        Decoder::new("p", "m", 0)
+            .whole(body.to_string().as_bytes(), &mut events)
+            .unwrap();
+        match events.last() {
+            Some(Event::Finished { usage, .. }) => *usage,
+            other => panic!("{other:?}"),
+        }
+    };
+    let expected = Usage {
+        prompt: Some(10),
+        cached_prompt: Some(4),
+        cache_written: None,
+        completion: Some(8),
+        reasoning: Some(5),
+    };
+    for told in [
+        // OpenAI: reasoning within.
+        json!({"prompt_tokens": 10, "completion_tokens": 8, "total_tokens": 18,
+               "prompt_tokens_details": {"cached_tokens": 4},
+               "completion_tokens_details": {"reasoning_tokens": 5}}),
+        // xAI: reasoning beside.
+        json!({"prompt_tokens": 10, "completion_tokens": 3, "total_tokens": 18,
+               "prompt_tokens_details": {"cached_tokens": 4},
+               "completion_tokens_details": {"reasoning_tokens": 5}}),
+        // DeepSeek, Together and Perplexity: other places.
+        json!({"prompt_tokens": 10, "completion_tokens": 8, "prompt_cache_hit_tokens": 4,
+               "completion_tokens_details": {"reasoning_tokens": 5}}),
+        json!({"prompt_tokens": 10, "completion_tokens": 8, "total_tokens": 18,
+               "cached_tokens": 4, "reasoning_tokens": 5}),
+    ] {
+        assert_eq!(usage(told.clone()), expected, "{told}");
+    }
+    let told = usage(json!({"prompt_tokens": 10, "completion_tokens": 8,
+        "prompt_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 6}}));
+    assert_eq!((told.cached_prompt, told.cache_written), (Some(0), Some(6)));
 }

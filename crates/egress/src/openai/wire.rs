@@ -153,13 +153,20 @@ pub(super) struct WireUsage {
     completion_tokens: Option<u64>,
     prompt_tokens_details: Option<PromptDetails>,
     completion_tokens_details: Option<CompletionDetails>,
+    total_tokens: Option<u64>,
     /// DeepSeek's name for cached tokens.
     prompt_cache_hit_tokens: Option<u64>,
+    /// Where Together and Moonshot tell them.
+    cached_tokens: Option<u64>,
+    /// Where Perplexity tells them.
+    reasoning_tokens: Option<u64>,
 }
 
 #[derive(Deserialize)]
 struct PromptDetails {
     cached_tokens: Option<u64>,
+    /// OpenRouter's, for models whose cache has a price.
+    cache_write_tokens: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -174,18 +181,37 @@ fn usage<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<WireUsage>,
 }
 
 impl From<WireUsage> for Usage {
+    /// OpenAI's `completion_tokens` hold the reasoning; xAI's do not, which its
+    /// total tells.
     fn from(wire: WireUsage) -> Usage {
+        let details = wire.prompt_tokens_details;
+        let reasoning = wire
+            .completion_tokens_details
+            .and_then(|details| details.reasoning_tokens)
+            .or(wire.reasoning_tokens);
+        let apart = match (wire.prompt_tokens, wire.completion_tokens, reasoning) {
+            (Some(prompt), Some(completion), Some(reasoning)) if reasoning > 0 => {
+                let all = prompt
+                    .checked_add(completion)
+                    .and_then(|n| n.checked_add(reasoning));
+                wire.total_tokens
+                    .filter(|total| all == Some(*total))
+                    .map(|_| reasoning)
+            }
+            _ => None,
+        };
         Usage {
             prompt: wire.prompt_tokens,
-            cached_prompt: wire
-                .prompt_tokens_details
+            cached_prompt: details
+                .as_ref()
                 .and_then(|details| details.cached_tokens)
-                .or(wire.prompt_cache_hit_tokens),
-            cache_written: None,
-            completion: wire.completion_tokens,
-            reasoning: wire
-                .completion_tokens_details
-                .and_then(|details| details.reasoning_tokens),
+                .or(wire.prompt_cache_hit_tokens)
+                .or(wire.cached_tokens),
+            cache_written: details.and_then(|details| details.cache_write_tokens),
+            completion: wire
+                .completion_tokens
+                .map(|completion| completion.saturating_add(apart.unwrap_or(0))),
+            reasoning,
         }
     }
 }
