@@ -55,6 +55,6 @@ mod tests {
         ] {
             assert_eq!(of_ms(ms), expected);
         }
-        assert!(now() > "2025".to_owned() && now().ends_with('Z'));
+        assert!(now().as_str() > "2025" && now().ends_with('Z'));
     }
 }

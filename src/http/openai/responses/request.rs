@@ -113,15 +113,15 @@ pub(super) fn read(body: &[u8]) -> Result<Request, Problem> {
     let top = fields.integer("top_logprobs", 0, 20)?.unwrap_or(0);
     params.logprobs = (wants_logprobs || top > 0).then_some(top as u8);
     let mut reasoning = json!({"effort": null, "summary": null});
-    if let Some(mut asked) = fields.object("reasoning")? {
-        if let Some(effort) = effort(&mut asked)? {
-            reasoning["effort"] = json!(effort);
-            if effort == "none" {
-                params.enable_thinking = Some(false);
-            }
-            params.reasoning_effort = Some(effort);
+    // There is no summary: what may be seen of reasoning is shown itself.
+    if let Some(mut asked) = fields.object("reasoning")?
+        && let Some(effort) = effort(&mut asked)?
+    {
+        reasoning["effort"] = json!(effort);
+        if effort == "none" {
+            params.enable_thinking = Some(false);
         }
-        // There is no summary: what may be seen of reasoning is shown itself.
+        params.reasoning_effort = Some(effort);
     }
     echo.reasoning = reasoning;
     echo.max_output_tokens = json!(params.max_tokens);
