@@ -66,7 +66,7 @@ impl Account {
     pub fn classified(&mut self, ceiling: Ceiling) {
         if let Some(row) = &mut self.row {
             row.ceiling = ceiling.zone.as_str().to_owned();
-            row.ceiling_source = source_word(ceiling);
+            ceiling.source.as_str().clone_into(&mut row.ceiling_source);
         }
     }
 
@@ -207,17 +207,4 @@ fn cost(price: Option<Price>, usage: &Usage) -> Option<u64> {
     }
     let cached = usage.cached_prompt.unwrap_or(0);
     Some(price.cost_micro(usage.prompt?, cached, usage.completion?))
-}
-
-fn source_word(ceiling: Ceiling) -> String {
-    use nearfar_domain::privacy::Source;
-    match ceiling.source {
-        Source::Default => "default",
-        Source::Config => "config",
-        Source::Tag => "tag",
-        Source::UnknownTag => "unknown_tag",
-        Source::Route => "route",
-        Source::Conversation => "conversation",
-    }
-    .to_owned()
 }

@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::conversations::{self, Conversations};
 use crate::execute::Links;
 use crate::gate::Gate;
+use crate::guard::Guard;
 use crate::handover::{Handed, Role, Setup};
 use crate::health::{Health, Lengths, Prior};
 use crate::links::{EgressLink, EngineLink};
@@ -124,6 +125,7 @@ fn wire(setup: Setup, config: Config, ledger: Arc<Ledger>, catalog: Arc<Catalog>
         },
         lengths,
         privacy: config.privacy.clone(),
+        guard: Arc::new(Guard::new(config.guard.clone())),
         books,
     };
     let kept = conversations::Limits {

@@ -42,6 +42,8 @@ pub struct Turn {
     pub tenant: String,
     /// The farthest zone that it was allowed to reach.
     pub ceiling: Zone,
+    /// Whether its request asked that identifiers be replaced before it leaves.
+    pub redact: bool,
     /// The turn that it goes on from.
     pub previous: Option<String>,
     /// What was asked: a JSON array of items.
@@ -232,6 +234,7 @@ mod tests {
         Turn {
             tenant: "a".into(),
             ceiling: Zone::Cloud,
+            redact: false,
             previous: previous.map(str::to_owned),
             input: "x".repeat(bytes),
             response: String::new(),

@@ -2,6 +2,7 @@
 //!
 //! In reading order, which is the order in which a request travels: [`road`]
 //! is the whole path on one screen; [`admission`] lets a request in,
+//! [`guard`] looks at what it holds,
 //! [`execute`] walks the decision's legs over the [`links`] to the other
 //! processes, [`account`] settles it. [`snapshot`] gathers what the decision
 //! may see from [`catalog`], [`health`] and the links. [`gate`] is what
@@ -20,6 +21,7 @@ pub mod config;
 pub mod conversations;
 pub mod execute;
 pub mod gate;
+pub mod guard;
 pub mod handover;
 pub mod health;
 pub mod http;

@@ -1,6 +1,6 @@
 //! The path of a request, in one screen. READ FIRST.
 //!
-//! admission -> classify -> facts -> decide -> record -> execute. The fronts
+//! admission -> guard -> classify -> facts -> decide -> record -> execute. The fronts
 //! decode into [`Asked`] before and encode from [`Answer`] after.
 
 mod count;
@@ -21,13 +21,14 @@ use nearfar_domain::frames::{Priority, Purpose, Terms};
 use nearfar_domain::ids::{DecisionId, TargetId};
 use nearfar_domain::privacy::{Ceiling, Classified, Say, Zone, classify};
 use nearfar_domain::route::{self, Facts, ModelChoice, Side};
-use nearfar_domain::snapshot::Snapshot;
+use nearfar_domain::snapshot::{Snapshot, TargetState};
 
 use crate::account::{Account, Books};
 use crate::admission::{Admission, DEFAULT_TENANT, TurnedAway};
 use crate::catalog::LocalModel;
 use crate::config::Privacy;
 use crate::execute::{self, Errand, Links};
+use crate::guard::{self, Blocked, Guard};
 use crate::health::Lengths;
 use crate::snapshot::View;
 use crate::store::Row;
@@ -46,6 +47,8 @@ pub struct Road {
     pub lengths: Arc<Lengths>,
     /// Ceilings of the device's owner.
     pub privacy: Privacy,
+    /// What is let in and out.
+    pub guard: Arc<Guard>,
     /// Where each request is settled.
     pub books: Books,
 }
@@ -82,7 +85,7 @@ impl Road {
             facts,
             mut snapshot,
             models,
-        } = considered.inspect_err(|_| account.refused("no_such_model"))?;
+        } = considered.inspect_err(|error| account.refused(error.word()))?;
         let ceiling = request.ceiling();
         account.classified(ceiling);
         if facts.model == ModelChoice::Auto && terms.purpose == Purpose::Answer {
@@ -107,6 +110,7 @@ impl Road {
             deadline_ms,
             ttft_ms,
             terms,
+            guard: Arc::clone(&self.guard),
             account,
             ticket,
         };
@@ -146,17 +150,37 @@ impl Road {
         Ok(explanation)
     }
 
-    /// Everything up to the decision: which model, how far, how large.
-    fn consider(&self, asked: Asked, id: DecisionId) -> Result<Considered, RoadError> {
+    /// Everything up to the decision: which model, how far, how large, and what
+    /// must not leave as it is.
+    fn consider(&self, mut asked: Asked, id: DecisionId) -> Result<Considered, RoadError> {
         let models = self.view.models();
-        let (model, snapshot) = names::resolve(&self.view, &models, &asked)?;
+        let (model, mut snapshot) = names::resolve(&self.view, &models, &asked)?;
+        if let ModelChoice::Named(target) = &model
+            && !self.guard.allows(target)
+        {
+            return Err(Blocked::Model(target.to_string()).into());
+        }
+        let allowed = |state: &TargetState| self.guard.allows(&state.target.id);
+        snapshot.targets.retain(allowed);
+        asked.chat.params.max_tokens = self.guard.answer_tokens(asked.chat.params.max_tokens);
         let expected = self
             .lengths
             .expected(asked.feature.as_deref().unwrap_or(""));
         let facts = facts::facts(&asked, id, model, expected);
-        let says = facts::says(&self.privacy, &asked);
+        let mut says = facts::says(&self.privacy, &asked);
+        let seen = self.guard.examine(&asked.chat, &says)?;
+        says.extend_from_slice(&seen.says);
+        for kind in seen.counts.kinds().iter() {
+            let (action, count) = (self.guard.action(kind), seen.counts.of(kind));
+            self.links.metrics.identified(kind.as_str(), action, count);
+        }
         // The one place where the line is drawn.
-        let request = classify(asked.chat, &says);
+        let mut request = classify(asked.chat, &says);
+        if let Classified::Portable(portable) = &mut request
+            && !seen.redact.is_empty()
+        {
+            portable.redact(seen.redact, guard::draw_nonce());
+        }
         Ok(Considered {
             request,
             facts,
@@ -288,6 +312,8 @@ pub type EventStream = std::pin::Pin<Box<dyn futures_util::Stream<Item = Event> 
 pub enum RoadError {
     /// A field of the request does not fit this daemon: (field, what to do).
     Field(&'static str, String),
+    /// The guard does not let it go on.
+    Blocked(Blocked),
     /// No such model: what to do.
     NoSuchModel(String),
     /// As many requests as allowed are under way.
@@ -308,6 +334,22 @@ pub enum RoadError {
         /// What it said.
         failure: Box<Failure>,
     },
+}
+
+impl RoadError {
+    /// The reason in the ledger, where nothing was decided.
+    fn word(&self) -> &'static str {
+        match self {
+            RoadError::Blocked(blocked) => blocked.code(),
+            _ => "no_such_model",
+        }
+    }
+}
+
+impl From<Blocked> for RoadError {
+    fn from(blocked: Blocked) -> Self {
+        RoadError::Blocked(blocked)
+    }
 }
 
 impl From<TurnedAway> for RoadError {

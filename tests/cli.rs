@@ -239,3 +239,48 @@ fn a_demo_that_is_stopped_leaves_nothing_behind() {
     demo.wait().unwrap();
     assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 0);
 }
+
+#[test]
+fn the_guard_can_be_tried_without_a_daemon() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    let text = dir.join("letter.txt");
+    std::fs::write(&text, "Dear Ana,\nwrite to ana@mail.example.org or a 12.\n").unwrap();
+    let letter = text.to_str().unwrap();
+    let found = json(dir, &["guard", "check", letter, "--json"]);
+    let first = &found["findings"][0];
+    assert_eq!(
+        (&first["kind"], &first["line"], &first["column"]),
+        (&"email".into(), &2.into(), &10.into())
+    );
+    assert_eq!(first["text"], "ana@mail.example.org");
+    let redacted = found["redacted"].as_str().unwrap();
+    assert!(
+        redacted.contains("write to [EMAIL-1-") && !redacted.contains('@'),
+        "{redacted}"
+    );
+    assert_eq!(found["findings"].as_array().unwrap().len(), 1);
+    let (code, out, _) = run(dir, &["guard", "check", letter]);
+    assert!(
+        code == 0 && out.contains("ana@mail.example.org") && out.contains("[EMAIL-1-"),
+        "{out}"
+    );
+    let (code, out, _) = run(dir, &["guard", "check", letter, "--kinds", "card,iban"]);
+    assert!(code == 0 && out.contains("nothing found"), "{out}");
+    let (code, _, err) = run(dir, &["guard", "check", letter, "--kinds", "emial"]);
+    assert!(code == 2 && err.contains("email"), "{err}");
+    let config = dir.join("guard.toml");
+    std::fs::write(&config, "[guard.kinds]\nemail = \"block\"\n").unwrap();
+    let told = json(
+        dir,
+        &[
+            "guard",
+            "check",
+            letter,
+            "--json",
+            "--config",
+            config.to_str().unwrap(),
+        ],
+    );
+    assert_eq!(told["findings"][0]["action"], "block");
+}

@@ -6,6 +6,7 @@ mod egress_link;
 mod embeddings;
 mod fault_table;
 mod faults;
+mod guard;
 mod model_memory;
 mod model_verbs;
 mod prefill;

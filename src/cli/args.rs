@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
+use super::guard::GuardCommand;
 use super::model::ModelCommand;
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage.";
@@ -54,6 +55,12 @@ pub enum Command {
         command: ModelCommand,
     },
     Usage(Usage),
+    /// What the guard finds in texts
+    Guard {
+        /// What to do with it.
+        #[command(subcommand)]
+        command: GuardCommand,
+    },
     Status(Status),
     Doctor(Doctor),
     /// The configuration file
@@ -151,7 +158,7 @@ pub struct Chat {
     /// The same, from a file
     #[arg(long, value_name = "FILE")]
     pub system_file: Option<PathBuf>,
-    /// The farthest zone the conversation may reach: device, site or cloud
+    /// The farthest zone the conversation may reach: device, site or cloud; redact hides identifiers
     #[arg(long, value_name = "ZONE")]
     pub privacy: Option<String>,
     /// One question, one answer; `-` reads the question from standard input
@@ -195,7 +202,7 @@ pub struct Route {
     /// Instructions before the question
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub system: Option<String>,
-    /// The farthest zone: device, site or cloud
+    /// The farthest zone: device, site or cloud; redact hides identifiers
     #[arg(long, value_name = "ZONE")]
     pub privacy: Option<String>,
     /// Whole answer within this many milliseconds

@@ -13,6 +13,7 @@ mod demo;
 mod docs;
 pub mod doctor;
 pub mod failed;
+pub mod guard;
 pub mod model;
 pub mod route;
 mod sse;
@@ -72,6 +73,7 @@ fn verb(command: Command, said_dir: Option<PathBuf>) -> Result<(), Failed> {
         Command::Route(route) => route::run(route, &state_dir),
         Command::Demo(demo) => demo::run(demo),
         Command::Model { command } => model::run(command, &state_dir),
+        Command::Guard { command } => guard::run(command, said_dir),
         Command::Usage(usage) => usage::run(&usage, &state_dir),
         Command::Status(status) => status::run(&status, &state_dir),
         Command::Doctor(doctor) => doctor::run(&doctor, said_dir),

@@ -9,6 +9,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::errors::Notes;
+use super::guard::{self, Guard};
 use super::reader::{Section, as_section, as_text, nearest, shorten, wrong_type};
 
 /// The whole file.
@@ -19,6 +20,7 @@ pub(super) struct Low {
     pub(super) credentials_dir: Option<Spanned<String>>,
     pub(super) default_zone: Option<Zone>,
     pub(super) feature_zones: Vec<(String, Zone)>,
+    pub(super) guard: Guard,
     pub(super) default_model: Option<Spanned<String>>,
     pub(super) memory_budget: Option<u64>,
     pub(super) keep_alive: Option<Duration>,
@@ -111,6 +113,9 @@ impl Low {
         low.credentials_dir = root.text("credentials_dir", notes);
         if let Some(section) = root.section("privacy", notes) {
             privacy(&mut low, section, notes);
+        }
+        if let Some(section) = root.section("guard", notes) {
+            low.guard = guard::read(section, notes);
         }
         if let Some(mut section) = root.section("local", notes) {
             low.default_model = section.text("default_model", notes);

@@ -7,6 +7,7 @@
 //! environment, and nothing here ever holds a provider's key.
 
 mod errors;
+pub mod guard;
 mod low;
 pub mod paths;
 mod provider;
@@ -28,6 +29,7 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 pub use errors::{ConfigError, ConfigErrors};
+pub use guard::Guard;
 
 use errors::Notes;
 use low::{Low, LowLimits, LowServer};
@@ -50,6 +52,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Ceilings of the device's owner.
     pub privacy: Privacy,
+    /// What is looked for in requests and answers.
+    pub guard: Guard,
     /// This device's models.
     pub local: Local,
     /// Providers, in the order of the file, then those of the environment.
@@ -250,6 +254,7 @@ fn read(text: &str, path: Option<&Path>, overrides: &Overrides, notes: &mut Note
             default: low.default_zone.unwrap_or(Zone::Cloud),
             features: low.feature_zones.iter().cloned().collect(),
         },
+        guard: low.guard,
         local: Local {
             default_model: low
                 .default_model

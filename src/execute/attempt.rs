@@ -9,17 +9,17 @@ use nearfar_domain::ids::TargetId;
 use nearfar_domain::target::Place;
 use tokio::time::timeout_at;
 
+use super::answering::Answering;
 use super::leg::{self, Brief, Part};
 use super::patience::{self, Until, Wish};
 use super::{Errand, Links};
 use crate::health::{Prior, Trial};
-use crate::links::JobStream;
 
 /// An attempt whose first visible event is there.
 pub(super) struct Running {
     pub(super) target: TargetId,
     pub(super) first: Event,
-    pub(super) job: JobStream<Event>,
+    pub(super) job: Answering,
     pub(super) generation: u64,
     pub(super) trial: Trial,
     pub(super) first_at: Instant,
@@ -94,13 +94,7 @@ pub(super) async fn attempt(
     Err(failure)
 }
 
-fn running(
-    brief: &Brief,
-    first: Event,
-    job: JobStream<Event>,
-    generation: u64,
-    trial: Trial,
-) -> Running {
+fn running(brief: &Brief, first: Event, job: Answering, generation: u64, trial: Trial) -> Running {
     Running {
         target: brief.target.clone(),
         first,

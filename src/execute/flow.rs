@@ -11,12 +11,12 @@ use futures_util::StreamExt;
 use nearfar_domain::events::{Event, Failure, FailureKind, FinishReason, Usage};
 use nearfar_domain::ids::TargetId;
 
+use super::answering::Answering;
 use super::attempt::{Running, attempt};
 use super::leg::{self, Brief, Part};
 use super::shown::{Doubled, Seam, Shown, Way};
 use super::{Errand, Events, Links, form};
 use crate::health::Trial;
-use crate::links::JobStream;
 
 /// Egress keeps its own idle limit; this is the backstop behind it.
 const IDLE_EXTRA: Duration = Duration::from_secs(2);
@@ -30,7 +30,7 @@ struct Current {
     index: usize,
     target: TargetId,
     first: Option<Event>,
-    job: JobStream<Event>,
+    job: Answering,
     /// `None` once the attempt was judged.
     trial: Option<Trial>,
     generation: u64,

@@ -3,18 +3,19 @@
 
 use std::time::Duration;
 
-use nearfar_domain::chat::{Chat, Prompt};
-use nearfar_domain::events::{Event, Failure, FailureKind};
+use nearfar_domain::chat::{Chat, Prompt, ResponseFormat};
+use nearfar_domain::events::{Failure, FailureKind};
 use nearfar_domain::explain::Forecast;
 use nearfar_domain::frames::{EgressJob, EngineJob, Terms};
 use nearfar_domain::ids::TargetId;
 use nearfar_domain::price::Price;
 use nearfar_domain::privacy::{Portable, Zone};
+use nearfar_domain::redact::Restorer;
 use nearfar_domain::route::{Leg, LocalLeg, Plan, RemoteLeg};
 
+use super::answering::Answering;
 use super::{Errand, Links};
 use crate::catalog::LocalModel;
-use crate::links::JobStream;
 
 /// A leg's particulars, whichever side it is on.
 #[derive(Clone, Debug)]
@@ -99,7 +100,7 @@ pub(super) async fn start(
     index: usize,
     part: Part<'_>,
     patience: Duration,
-) -> Result<(JobStream<Event>, u64), Failure> {
+) -> Result<(Answering, u64), Failure> {
     let models = &errand.models;
     match &errand.plan {
         Plan::Confined { request, legs } => {
@@ -114,6 +115,7 @@ pub(super) async fn start(
                         .on(terms)
                 })
                 .await
+                .map(|(job, generation)| (errand.answering(job, None), generation))
         }
         Plan::Portable { request, legs } => match legs.iter().nth(index).ok_or_else(no_leg)? {
             Leg::Local(leg) => {
@@ -127,32 +129,43 @@ pub(super) async fn start(
                             .on(terms)
                     })
                     .await
+                    .map(|(job, generation)| (errand.answering(job, None), generation))
             }
-            Leg::Remote(leg) => start_remote(links, request, leg, part, patience).await,
+            Leg::Remote(leg) => start_remote(links, errand, request, leg, part, patience).await,
         },
     }
 }
 
 async fn start_remote(
     links: &Links,
+    errand: &Errand,
     request: &Portable,
     leg: &RemoteLeg,
     part: Part<'_>,
     patience: Duration,
-) -> Result<(JobStream<Event>, u64), Failure> {
+) -> Result<(Answering, u64), Failure> {
     // The decision drew no leg beyond the ceiling; the wall checks once more.
     let cleared = request
         .clear(leg)
         .map_err(|withheld| Failure::new(FailureKind::Internal, withheld.to_string()))?
         .going_on_from(part.text);
+    // Values are put back before anybody else sees the answer.
+    let restorer = cleared.vault().map(|vault| {
+        let json = matches!(
+            request.chat().response_format,
+            ResponseFormat::JsonObject | ResponseFormat::JsonSchema { .. }
+        );
+        Restorer::new(vault, json)
+    });
     // Always streamed from the provider, so that its first byte is seen and the
     // next leg can start in time.
-    links
+    let (job, generation) = links
         .egress
         .run(patience, |job| {
             EgressJob::new(job, &cleared, true, links.limits).after(part.tokens)
         })
-        .await
+        .await?;
+    Ok((errand.answering(job, restorer), generation))
 }
 
 fn model_of<'a>(models: &'a [LocalModel], leg: &LocalLeg) -> Result<&'a LocalModel, Failure> {

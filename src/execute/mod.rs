@@ -2,7 +2,8 @@
 //!
 //! In reading order: [`leg`] starts one attempt on its own link with its own
 //! proof, [`patience`] says how long it may take to its first token, which
-//! [`attempt`] waits for. [`begin`] goes from leg to leg until an answer has
+//! [`attempt`] waits for; its events pass through
+//! [`answering`]. [`begin`] goes from leg to leg until an answer has
 //! begun, and [`again`] says whether one is tried once more. Then [`flow`]
 //! passes a stream on and, when it breaks off, goes on at another leg
 //! ([`shown`] joins the parts), or [`whole`] gathers the answer unseen. [`form`]
@@ -12,6 +13,7 @@
 //! nothing here can add one.
 
 mod again;
+mod answering;
 mod attempt;
 mod begin;
 mod flow;
@@ -28,6 +30,7 @@ use nearfar_domain::events::{Event, Failure};
 use nearfar_domain::frames::{Terms, TimeLimits};
 use nearfar_domain::ids::TargetId;
 use nearfar_domain::privacy::Zone;
+use nearfar_domain::redact::Restorer;
 use nearfar_domain::route::Plan;
 use nearfar_domain::snapshot::Snapshot;
 
@@ -35,10 +38,12 @@ use crate::account::Account;
 use crate::admission::Ticket;
 use crate::catalog::LocalModel;
 use crate::config::Retries;
+use crate::guard::Guard;
 use crate::health::Health;
-use crate::links::{EgressLink, EngineLink};
+use crate::links::{EgressLink, EngineLink, JobStream};
 use crate::telemetry::Metrics;
 
+use answering::Answering;
 pub(crate) use begin::begin;
 
 /// What legs run on.
@@ -78,10 +83,19 @@ pub(crate) struct Errand {
     pub(crate) ttft_ms: Option<f64>,
     /// How this device's engine is to treat it among others.
     pub(crate) terms: Terms,
+    /// What must not occur in the answer.
+    pub(crate) guard: Arc<Guard>,
     /// Settled when the answer ends or nobody wants it any more.
     pub(crate) account: Account,
     /// The place that the request takes.
     pub(crate) ticket: Ticket,
+}
+
+impl Errand {
+    /// The events of a leg that was started, with all that is done to them.
+    fn answering(&self, job: JobStream<Event>, restorer: Option<Restorer>) -> Answering {
+        Answering::new(job, restorer, self.guard.watch())
+    }
 }
 
 /// Events of one answer.

@@ -13,6 +13,7 @@ use nearfar_domain::privacy::Zone;
 use serde_json::{Value, json};
 
 use super::dialect::Dialect;
+use crate::guard::Blocked;
 use crate::road::RoadError;
 
 /// An error on its way to a client. Boxed, because it is the rare half of many
@@ -84,6 +85,18 @@ impl Problem {
             code,
             message.into(),
         )
+    }
+
+    /// The guard does not let a request go on.
+    pub(crate) fn blocked(blocked: &Blocked) -> Self {
+        let (status, param) = match blocked {
+            Blocked::TooLong(_) => (StatusCode::PAYLOAD_TOO_LARGE, None),
+            Blocked::Model(_) => (StatusCode::FORBIDDEN, Some("model")),
+            Blocked::Identifier(_) | Blocked::Pattern(_) => (StatusCode::BAD_REQUEST, None),
+        };
+        let mut problem = Self::of_request(status, blocked.code(), blocked.message());
+        problem.0.param = param.map(str::to_owned);
+        problem
     }
 
     /// No such model. `message` says how to find one.
@@ -387,6 +400,7 @@ impl From<RoadError> for Problem {
         match error {
             RoadError::Field(field, message) => Self::field(field, message),
             RoadError::NoSuchModel(message) => Self::no_such_model(message),
+            RoadError::Blocked(blocked) => Self::blocked(&blocked),
             RoadError::Busy { limit } => Self::busy(limit),
             RoadError::Draining => Self::draining(),
             RoadError::Refused(explanation) => Self::refused(*explanation),
@@ -404,6 +418,7 @@ fn status_of(failure: &Failure) -> (StatusCode, &'static str) {
         FailureKind::BadRequest
         | FailureKind::Unsupported
         | FailureKind::Refused
+        | FailureKind::Blocked
         | FailureKind::ContextLength => (StatusCode::BAD_REQUEST, "invalid_request_error"),
         FailureKind::Forbidden => (StatusCode::FORBIDDEN, "permission_error"),
         FailureKind::ModelMissing => (StatusCode::NOT_FOUND, "invalid_request_error"),
@@ -433,6 +448,7 @@ fn code_of(failure: &Failure) -> &'static str {
         FailureKind::RateLimited => "rate_limit_exceeded",
         // Azure's code, which its clients look for.
         FailureKind::Refused => "content_filter",
+        FailureKind::Blocked => "guard_blocked",
         kind => kind.as_str(),
     }
 }

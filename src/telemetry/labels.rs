@@ -47,6 +47,13 @@ pub(super) struct TokenLabels {
     pub(super) kind: &'static str,
 }
 
+/// Labels of the counter of identifiers: `action` is what is done about them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct GuardLabels {
+    pub(super) kind: &'static str,
+    pub(super) action: &'static str,
+}
+
 /// Labels of the counter of failed legs.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct FailureLabels {

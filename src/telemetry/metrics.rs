@@ -13,7 +13,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use super::labels::{
-    DecisionLabels, FailureLabels, KnownTargets, RequestLabels, TargetLabels, TokenLabels, word,
+    DecisionLabels, FailureLabels, GuardLabels, KnownTargets, RequestLabels, TargetLabels,
+    TokenLabels, word,
 };
 use crate::store::Row;
 
@@ -46,6 +47,7 @@ pub struct Metrics {
     retries: Counter,
     continuations: Counter,
     tokens: Family<TokenLabels, Counter>,
+    identifiers: Family<GuardLabels, Counter>,
     ttft: Histograms,
     tpot: Histograms,
     duration: Histograms,
@@ -85,6 +87,7 @@ impl Metrics {
             retries: Counter::default(),
             continuations: Counter::default(),
             tokens: Family::default(),
+            identifiers: Family::default(),
             ttft: Family::new_with_constructor(|| Histogram::new(TTFT_SECONDS)),
             tpot: Family::new_with_constructor(|| Histogram::new(TPOT_SECONDS)),
             duration: Family::new_with_constructor(|| Histogram::new(DURATION_SECONDS)),
@@ -123,6 +126,16 @@ impl Metrics {
     /// Counts an answer that broke off and goes on at another leg.
     pub fn continued(&self) {
         self.continuations.inc();
+    }
+
+    /// Counts identifiers that the guard found in a request, and what is done
+    /// about them; writes them to the log. Neither knows more than their kind.
+    pub fn identified(&self, kind: &'static str, action: &'static str, count: u32) {
+        tracing::info!(kind, action, count, "identifiers in a request");
+        let labels = GuardLabels { kind, action };
+        self.identifiers
+            .get_or_create(&labels)
+            .inc_by(u64::from(count));
     }
 
     /// Counts a settled request and writes its line to the log: the one place
@@ -192,6 +205,11 @@ impl Metrics {
             "continuations",
             "Answers that broke off and went on at another leg",
             self.continuations.clone(),
+        );
+        registry.register(
+            "guard_identifiers",
+            "Identifiers found in requests",
+            self.identifiers.clone(),
         );
         registry.register("tokens", "Tokens, as targets told", self.tokens.clone());
         registry.register("ttft_seconds", "Time to first token", self.ttft.clone());

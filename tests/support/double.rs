@@ -12,6 +12,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -32,6 +33,8 @@ mod http;
 mod hub;
 #[path = "double/openai.rs"]
 mod openai;
+#[path = "double/repeat.rs"]
+mod repeat;
 #[path = "double/script.rs"]
 mod script;
 
@@ -93,6 +96,7 @@ pub(crate) struct File {
 
 #[derive(Default)]
 pub(crate) struct State {
+    pub(crate) repeats: AtomicBool,
     pub(crate) queue: Mutex<VecDeque<Behaviour>>,
     pub(crate) always: Mutex<Option<Behaviour>>,
     pub(crate) key: Mutex<Option<String>>,
@@ -170,6 +174,11 @@ impl Double {
     /// a partial turn of the assistant comes last.
     pub fn always_rest_of(&self, text: &str) {
         *self.state.text.lock().unwrap() = Some(text.to_owned());
+    }
+
+    /// From now on it repeats what the user or a tool said last, in small pieces.
+    pub fn always_repeats(&self) {
+        self.state.repeats.store(true, Ordering::Relaxed);
     }
 
     /// The events of a streamed answer in OpenAI's dialect.

@@ -152,6 +152,8 @@ pub enum FailureKind {
     Unsupported,
     /// The target refuses what was said, by its content filter.
     Refused,
+    /// The answer held what this device's guard does not let through.
+    Blocked,
     /// Prompt and answer do not fit the model's context.
     ContextLength,
     /// The provider refused our key, or we have none.
@@ -191,6 +193,7 @@ impl FailureKind {
             FailureKind::BadRequest => "bad_request",
             FailureKind::Unsupported => "unsupported",
             FailureKind::Refused => "refused",
+            FailureKind::Blocked => "blocked",
             FailureKind::ContextLength => "context_length",
             FailureKind::Unauthorized => "unauthorized",
             FailureKind::Forbidden => "forbidden",
@@ -211,11 +214,15 @@ impl FailureKind {
 
     /// Whether another leg may succeed where this one did not. A request that
     /// is wrong in itself is wrong everywhere; a cancelled one is not wanted;
-    /// one that a content filter refused is not to be carried past it.
+    /// one that a content filter refused, or our own guard, is not to be carried
+    /// past it.
     pub fn another_leg_may_help(self) -> bool {
         !matches!(
             self,
-            FailureKind::BadRequest | FailureKind::Cancelled | FailureKind::Refused
+            FailureKind::BadRequest
+                | FailureKind::Cancelled
+                | FailureKind::Refused
+                | FailureKind::Blocked
         )
     }
 

@@ -19,6 +19,7 @@ pub mod guard;
 pub mod ids;
 pub mod price;
 pub mod privacy;
+pub mod redact;
 pub mod route;
 pub mod snapshot;
 pub mod target;

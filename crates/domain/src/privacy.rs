@@ -8,11 +8,15 @@
 //! There is deliberately no trait over local and remote targets: a shared input
 //! type would erase this wall.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::chat::Chat;
+use crate::guard::Kinds;
+use crate::redact::{Nonce, Redacted, Vault};
 use crate::route::RemoteLeg;
 
 /// Where bytes may be processed, from nearest to farthest.
@@ -60,6 +64,27 @@ pub enum Source {
     Route,
     /// An earlier turn of the same conversation.
     Conversation,
+    /// The guard found an identifier that must not go farther.
+    Detector,
+    /// Somebody wants identifiers replaced before the request leaves. Narrows
+    /// nothing by itself.
+    Redact,
+}
+
+impl Source {
+    /// The name in the ledger and in explanations.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Source::Default => "default",
+            Source::Config => "config",
+            Source::Tag => "tag",
+            Source::UnknownTag => "unknown_tag",
+            Source::Route => "route",
+            Source::Conversation => "conversation",
+            Source::Detector => "detector",
+            Source::Redact => "redact",
+        }
+    }
 }
 
 /// What one source says.
@@ -102,26 +127,16 @@ impl Ceiling {
     }
 }
 
-/// Reads a privacy tag. What is not known is the narrowest.
-///
-/// `redact` (may leave once identifiers are replaced) is narrowed to `device`
-/// too: a request must not leave unredacted because nobody redacts yet.
+/// Reads a privacy tag. What is not known is the narrowest. `redact` narrows
+/// nothing, but nothing leaves before identifiers are replaced.
 pub fn read_tag(tag: &str) -> Say {
-    let known = match tag.trim().to_ascii_lowercase().as_str() {
-        "device" | "redact" => Some(Zone::Device),
-        "site" => Some(Zone::Site),
-        "cloud" => Some(Zone::Cloud),
-        _ => None,
-    };
-    match known {
-        Some(zone) => Say {
-            source: Source::Tag,
-            zone,
-        },
-        None => Say {
-            source: Source::UnknownTag,
-            zone: Zone::Device,
-        },
+    let say = |source, zone| Say { source, zone };
+    match tag.trim().to_ascii_lowercase().as_str() {
+        "device" => say(Source::Tag, Zone::Device),
+        "site" => say(Source::Tag, Zone::Site),
+        "cloud" => say(Source::Tag, Zone::Cloud),
+        "redact" => say(Source::Redact, Zone::Cloud),
+        _ => say(Source::UnknownTag, Zone::Device),
     }
 }
 
@@ -162,12 +177,15 @@ impl Confined {
 /// ```compile_fail
 /// use nearfar_domain::{chat::Chat, privacy::*};
 /// fn widen(chat: Chat) -> Portable {
-///     Portable { chat, ceiling: Ceiling::OPEN } // private fields
+///     Portable { chat, ceiling: Ceiling::OPEN, must_redact: false, redacted: None } // private
 /// }
 /// ```
 pub struct Portable {
     chat: Chat,
     ceiling: Ceiling,
+    /// Nothing leaves before identifiers were replaced.
+    must_redact: bool,
+    redacted: Option<Redacted>,
 }
 
 impl Portable {
@@ -181,21 +199,41 @@ impl Portable {
         self.ceiling
     }
 
+    /// Replaces identifiers of some kinds in what may leave. This device's
+    /// engine sees the original all the same.
+    pub fn redact(&mut self, kinds: Kinds, nonce: Nonce) {
+        self.redacted = Some(Redacted::of(&self.chat, kinds, nonce));
+    }
+
+    /// What was replaced, once it was.
+    pub fn redacted(&self) -> Option<&Redacted> {
+        self.redacted.as_ref()
+    }
+
     /// Clears the request for one remote leg: the only way to a [`Cleared`].
     ///
     /// # Errors
-    /// [`Withheld`] when the leg lies beyond the ceiling.
+    /// [`Withheld`] when the leg lies beyond the ceiling, or when identifiers
+    /// were to be replaced and were not yet.
     pub fn clear<'a>(&'a self, leg: &'a RemoteLeg) -> Result<Cleared<'a>, Withheld> {
-        if leg.zone() > self.ceiling.zone {
+        let unredacted = self.must_redact && self.redacted.is_none();
+        if leg.zone() > self.ceiling.zone || unredacted {
             return Err(Withheld {
                 ceiling: self.ceiling,
                 asked: leg.zone(),
+                unredacted,
             });
         }
+        let replaced = self.redacted.as_ref().and_then(Redacted::chat);
         Ok(Cleared {
-            chat: &self.chat,
+            chat: replaced.unwrap_or(&self.chat),
             leg,
-            partial: "",
+            partial: Cow::Borrowed(""),
+            redacted: self.redacted.as_ref(),
+            vault: self
+                .redacted
+                .as_ref()
+                .map(|redacted| Arc::clone(redacted.vault())),
         })
     }
 }
@@ -205,25 +243,47 @@ impl Portable {
 /// ```compile_fail
 /// use nearfar_domain::{chat::Chat, privacy::*, route::RemoteLeg};
 /// fn forge<'a>(chat: &'a Chat, leg: &'a RemoteLeg) -> Cleared<'a> {
-///     Cleared { chat, leg } // private fields
+///     Cleared { chat, leg, partial: "".into(), redacted: None, vault: None } // private fields
 /// }
 /// ```
 pub struct Cleared<'a> {
     chat: &'a Chat,
     leg: &'a RemoteLeg,
-    partial: &'a str,
+    partial: Cow<'a, str>,
+    redacted: Option<&'a Redacted>,
+    vault: Option<Arc<Vault>>,
 }
 
 impl<'a> Cleared<'a> {
     /// The same, with the part of its answer that the leg is to go on from. It
     /// was made from this content by an allowed target, so it may go as far.
+    /// Identifiers in it are replaced as they were in the request.
     pub fn going_on_from(self, partial: &'a str) -> Self {
-        Self { partial, ..self }
+        match self.redacted {
+            Some(redacted) if !partial.is_empty() => {
+                let (partial, vault) = redacted.part(partial);
+                Self {
+                    partial: Cow::Owned(partial),
+                    vault: Some(vault),
+                    ..self
+                }
+            }
+            _ => Self {
+                partial: Cow::Borrowed(partial),
+                ..self
+            },
+        }
+    }
+
+    /// What stands for what, to restore this leg's answer; `None` where nothing
+    /// was to be replaced.
+    pub fn vault(&self) -> Option<Arc<Vault>> {
+        self.vault.clone().filter(|vault| !vault.is_empty())
     }
 
     /// The part of the answer that there is; empty for a new answer.
     pub(crate) fn partial(&self) -> &str {
-        self.partial
+        &self.partial
     }
 
     /// What was cleared.
@@ -237,14 +297,20 @@ impl<'a> Cleared<'a> {
     }
 }
 
-/// The leg lies beyond the request's ceiling.
+/// The leg lies beyond the request's ceiling, or the request is not redacted yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the request may reach {} at most, the target is in {asked}", ceiling.zone)]
+#[error(
+    "the request may reach {} at most{}, the target is in {asked}",
+    ceiling.zone,
+    if *unredacted { " once identifiers are replaced, which they are not" } else { "" }
+)]
 pub struct Withheld {
     /// The request's ceiling.
     pub ceiling: Ceiling,
     /// The leg's zone.
     pub asked: Zone,
+    /// Whether identifiers were to be replaced first.
+    pub unredacted: bool,
 }
 
 /// A request after classification.
@@ -270,7 +336,12 @@ pub fn classify(chat: Chat, says: &[Say]) -> Classified {
     let ceiling = Ceiling::of(says);
     match ceiling.zone {
         Zone::Device => Classified::Confined(Confined { chat, ceiling }),
-        Zone::Site | Zone::Cloud => Classified::Portable(Portable { chat, ceiling }),
+        Zone::Site | Zone::Cloud => Classified::Portable(Portable {
+            chat,
+            ceiling,
+            must_redact: says.iter().any(|say| say.source == Source::Redact),
+            redacted: None,
+        }),
     }
 }
 
@@ -320,7 +391,22 @@ mod tests {
     }
 
     #[test]
-    fn nobody_redacts_yet_so_redact_stays() {
-        assert_eq!(read_tag(" Redact ").zone, Zone::Device);
+    fn redact_narrows_nothing_and_is_never_forgotten() {
+        let say = read_tag(" Redact ");
+        assert_eq!((say.source, say.zone), (Source::Redact, Zone::Cloud));
+        let says = [say, read_tag("device")];
+        assert_eq!(Ceiling::of(&says).zone, Zone::Device);
+        let chat = || Chat::text("a@b.io");
+        let Classified::Portable(mut portable) = classify(chat(), &[say]) else {
+            panic!("it may leave");
+        };
+        assert!(portable.must_redact && portable.redacted().is_none());
+        portable.redact(Kinds::ALL, Nonce::new(1));
+        assert!(
+            portable
+                .redacted()
+                .is_some_and(|redacted| redacted.chat().is_some())
+        );
+        assert!(portable.chat() == &chat(), "this device sees the original");
     }
 }

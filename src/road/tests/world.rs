@@ -101,6 +101,7 @@ pub(super) struct World {
 
 pub(super) struct Plan {
     pub(super) privacy: Privacy,
+    pub(super) guard: crate::config::Guard,
     pub(super) max_requests: usize,
     pub(super) limits: TimeLimits,
     pub(super) retries: Retries,
@@ -110,6 +111,7 @@ impl Default for Plan {
     fn default() -> Self {
         Self {
             privacy: Privacy::default(),
+            guard: crate::config::Guard::default(),
             max_requests: 8,
             limits: TimeLimits::default(),
             retries: Retries::default(),
@@ -147,6 +149,7 @@ impl World {
             },
             lengths: Arc::new(Lengths::default()),
             privacy: plan.privacy,
+            guard: Arc::new(crate::guard::Guard::new(plan.guard)),
             books: Books::new(Box::new(move |settled| row.send(settled).unwrap())),
         };
         Self {

@@ -1,6 +1,7 @@
 //! HTTP/1.1 by hand: reads requests, writes replies, breaks both on command.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -9,6 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use super::fitting::{fitting, wanted_gap, wanted_status};
+use super::repeat::repeated;
 use super::script::{Answer, Behaviour, Fault};
 use super::{Connection, Seen, State, anthropic, bedrock, gemini, hub, openai};
 
@@ -366,6 +368,8 @@ fn reply(state: &State, request: &Seen, behaviour: &Behaviour) -> Reply {
     }
     let answer = behaviour.answer.clone();
     let answer = answer.or_else(|| rest(state, &asked));
+    let repeats = state.repeats.load(Ordering::Relaxed);
+    let answer = answer.or_else(|| repeated(&asked).filter(|_| repeats));
     let answer = answer.unwrap_or_else(|| fitting(&asked));
     match (request.method.as_str(), request.path.as_str()) {
         ("POST", "/v1/chat/completions") => openai::chat(&body, &answer),

@@ -74,7 +74,7 @@ pub(super) fn class_of(word: &[u8], before: &[u8], after: &[u8]) -> Option<Class
         return Some(class);
     }
     let named = match after {
-        [b':' | b'=' | b'"' | b'\'' | b'`', ..] | [b' ', b':' | b'=', ..] => {
+        [b':' | b'=' | b'"' | b'\'' | b'`' | b'\\', ..] | [b' ', b':' | b'=', ..] => {
             secret_name(word, before)
         }
         _ => false,

@@ -123,6 +123,12 @@ impl Kinds {
         Kinds(self.0 | other.0)
     }
 
+    /// What is in both.
+    #[must_use]
+    pub const fn and(self, other: Kinds) -> Kinds {
+        Kinds(self.0 & other.0)
+    }
+
     /// Whether a kind is in it.
     pub const fn has(self, kind: Kind) -> bool {
         self.0 & 1 << kind as u16 != 0

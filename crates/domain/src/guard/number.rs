@@ -99,10 +99,6 @@ pub(super) fn find(scanner: &Scanner<'_>, at: usize) -> Option<Hit> {
     for count in (1..=run.count).rev() {
         if count < run.count {
             digits -= run.groups[count].len();
-            // It must not end in the middle of something.
-            if run.seps[count - 1] != Sep::Space && !(run.seps[count - 1] == Sep::Paren) {
-                continue;
-            }
         }
         if digits < LEAST {
             break;
@@ -132,7 +128,9 @@ pub(super) fn find(scanner: &Scanner<'_>, at: usize) -> Option<Hit> {
 fn judge(scanner: &Scanner<'_>, candidate: &Candidate<'_>) -> Option<Hit> {
     let next = scanner.byte(candidate.end);
     let extension = matches!(next, b'x' | b'X') && scanner.byte(candidate.end + 1).is_ascii_digit();
-    if (next.is_ascii_alphanumeric() || next == b'_') && !extension {
+    let goes_on =
+        matches!(next, b'-' | b'.' | b'/') && scanner.byte(candidate.end + 1).is_ascii_digit();
+    if ((next.is_ascii_alphanumeric() || next == b'_') && !extension) || goes_on {
         return None;
     }
     let hit = |kind, score| Hit {
@@ -189,7 +187,8 @@ fn read(text: &[u8], at: usize) -> Option<Run> {
         let start = place;
         while byte(place).is_ascii_digit() {
             if digits == MAX_DIGITS {
-                return None;
+                // What was read before this group may still be a number.
+                return (run.count > 0).then_some(run);
             }
             run.digits[digits] = byte(place) - b'0';
             digits += 1;

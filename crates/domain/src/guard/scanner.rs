@@ -18,6 +18,9 @@ pub(super) struct Scanner<'t> {
     pub(super) text: &'t [u8],
     pub(super) context: Context,
     kinds: Kinds,
+    /// Where a token begins although a letter stands in front of it: an
+    /// escape's.
+    fresh: usize,
     /// The last word.
     last_word: (usize, usize),
     /// The end of the last run of characters that a mail address may have
@@ -31,6 +34,7 @@ impl<'t> Scanner<'t> {
             text,
             context: Context::new(),
             kinds,
+            fresh: 0,
             last_word: (0, 0),
             mail_run: (0, false),
         }
@@ -46,6 +50,10 @@ impl<'t> Scanner<'t> {
                 b'+' | b'(' => (self.number(at), at + 1),
                 b':' | b'=' => self.assignment(at),
                 b'-' => (self.key_block(at), at + 1),
+                b'\\' => {
+                    self.fresh = at + escape(&self.text[at..]);
+                    (None, self.fresh)
+                }
                 0x80.. => self.beyond_ascii(at),
                 _ => (None, at + 1),
             };
@@ -75,7 +83,9 @@ impl<'t> Scanner<'t> {
 
     /// Whether a letter, a digit or `_` stands in front of a place.
     pub(super) fn glued(&self, at: usize) -> bool {
-        at > 0 && (self.text[at - 1].is_ascii_alphanumeric() || self.text[at - 1] == b'_')
+        at > 0
+            && at != self.fresh
+            && (self.text[at - 1].is_ascii_alphanumeric() || self.text[at - 1] == b'_')
     }
 
     /// A token that begins with an ASCII letter.
@@ -238,6 +248,20 @@ impl<'t> Scanner<'t> {
             self.mail_run.1 = false;
         }
         hit
+    }
+}
+
+/// The bytes of an escape, as JSON and programs write them: its letter must not
+/// be taken for the beginning of what follows.
+fn escape(text: &[u8]) -> usize {
+    match text {
+        [_, b'u', a, b, c, d, ..] if [a, b, c, d].iter().all(|x| x.is_ascii_hexdigit()) => 6,
+        [
+            _,
+            b'n' | b'r' | b't' | b'f' | b'b' | b'"' | b'\\' | b'/',
+            ..,
+        ] => 2,
+        _ => 1,
     }
 }
 

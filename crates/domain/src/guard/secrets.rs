@@ -160,16 +160,22 @@ pub(super) fn assigned(scanner: &Scanner<'_>, at: usize) -> Option<Hit> {
     while matches!(scanner.byte(start), b' ' | b'=' | b'>' | b'\t') && start - at < 4 {
         start += 1;
     }
+    // Inside a JSON text the quotes are escaped.
+    if scanner.byte(start) == b'\\' && scanner.byte(start + 1) == b'"' {
+        start += 1;
+    }
     let quote = Some(scanner.byte(start)).filter(|b| matches!(b, b'"' | b'\'' | b'`'));
     start += usize::from(quote.is_some());
     let limit = scanner.text.len().min(start + 512);
     let mut end = start;
     while end < limit {
         let byte = scanner.text[end];
+        let escaped = byte == b'\\' && matches!(scanner.byte(end + 1), b'n' | b'r' | b't' | b'"');
         let over = match quote {
-            Some(quote) => byte == quote || byte < b' ',
+            Some(quote) => byte == quote || byte < b' ' || escaped,
             None => {
                 byte <= b' '
+                    || escaped
                     || matches!(
                         byte,
                         b'"' | b'\'' | b',' | b';' | b')' | b'}' | b']' | b'&' | b'<'
@@ -181,10 +187,11 @@ pub(super) fn assigned(scanner: &Scanner<'_>, at: usize) -> Option<Hit> {
         }
         end += 1;
     }
-    if quote.is_none() {
-        while end > start && matches!(scanner.text[end - 1], b'.' | b':' | b'!' | b'?') {
-            end -= 1;
-        }
+    while end > start
+        && quote.is_none()
+        && matches!(scanner.text[end - 1], b'.' | b':' | b'!' | b'?')
+    {
+        end -= 1;
     }
     while end < scanner.text.len() && scanner.text[end] & 0xC0 == 0x80 {
         end += 1;

@@ -90,6 +90,10 @@ fn telephone_numbers_in_many_ways() {
     takes("ring 9498777106 today", &["phone:9498777106"]);
     takes("416 60 039 office", &["phone:416 60 039"]);
     takes("我的电话13800138000", &["phone:13800138000"]);
+    takes(
+        r"Phone:\n467 3395\nMail:\ta@b.io \u00e9a@c.io",
+        &["phone:467 3395", "email:a@b.io", "email:a@c.io"],
+    );
 }
 
 #[test]
@@ -220,6 +224,7 @@ fn keys_and_secrets() {
         &["secret:wJalrXUtnFEMI/K7MDENG"],
     );
     takes("postgres://app:s3cret@db.example/x", &["secret:app:s3cret"]);
+    takes(r#"{\"password\": \"hunter22x\"}"#, &["secret:hunter22x"]);
     let block = "-----BEGIN RSA PRIVATE KEY-----\nMIIEow+/=\nabc\n-----END RSA PRIVATE KEY-----";
     takes(&format!("{block}\nafter"), &[&format!("secret:{block}")]);
     leaves("token: ${TOKEN} password: <yours> secret: os.environ max_tokens: 4096");

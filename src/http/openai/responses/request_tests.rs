@@ -83,6 +83,7 @@ fn what_was_said_before_comes_between_instructions_and_input() {
         Arc::new(Turn {
             tenant: "a".into(),
             ceiling: Zone::Cloud,
+            redact: false,
             previous: None,
             input: json!([{"role": "user", "content": asked}]).to_string(),
             response: json!({"output": [{"type": "message", "role": "assistant", "content":

@@ -13,7 +13,7 @@ use axum::routing::{get, post};
 use futures_util::{FutureExt, Stream};
 use nearfar_domain::events::{Event, Failure, FailureKind};
 use nearfar_domain::ids::DecisionId;
-use nearfar_domain::privacy::{Say, Source};
+use nearfar_domain::privacy::{Say, Source, Zone};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
@@ -59,6 +59,7 @@ async fn create(State(api): State<Arc<Api>>, request: Request) -> Result<Respons
             conversations: Arc::clone(conversations),
             tenant: tenant.to_owned(),
             ceiling: OnceLock::new(),
+            redact: OnceLock::new(),
             previous: read.previous,
             input: read.input,
         })
@@ -80,7 +81,14 @@ async fn create(State(api): State<Arc<Api>>, request: Request) -> Result<Respons
         source: Source::Conversation,
         zone: turn.ceiling,
     }));
+    if before.iter().any(|turn| turn.redact) {
+        asked.says.push(Say {
+            source: Source::Redact,
+            zone: Zone::Cloud,
+        });
+    }
     drop(before);
+    let redact = asked.says.iter().any(|say| say.source == Source::Redact);
     let answer = api.gate.answer(asked).await;
     let mut answer = answer.map_err(|error| {
         Problem::from(error)
@@ -89,6 +97,7 @@ async fn create(State(api): State<Arc<Api>>, request: Request) -> Result<Respons
     })?;
     if let Some(keeper) = keeper {
         let _ = keeper.ceiling.set(answer.ceiling.zone);
+        let _ = keeper.redact.set(redact);
     }
     if wish.stream {
         let id = id_of(answer.decision);

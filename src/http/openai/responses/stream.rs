@@ -30,6 +30,8 @@ pub(super) struct Keeper {
     pub(super) tenant: String,
     /// How far the request was allowed to go; known once it was decided.
     pub(super) ceiling: OnceLock<Zone>,
+    /// Whether identifiers are to be replaced before it leaves; told likewise.
+    pub(super) redact: OnceLock<bool>,
     pub(super) previous: Option<String>,
     /// What was asked: items that wait for the response's id.
     pub(super) input: Vec<Value>,
@@ -491,6 +493,7 @@ impl Keeper {
             tenant: self.tenant.clone(),
             // What nobody decided about stays.
             ceiling: self.ceiling.get().copied().unwrap_or(Zone::Device),
+            redact: self.redact.get().copied().unwrap_or(true),
             previous: self.previous.clone(),
             input: Value::Array(super::items::listed(&self.input, id)).to_string(),
             response: response.to_string(),

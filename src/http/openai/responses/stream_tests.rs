@@ -27,6 +27,7 @@ fn keeper(conversations: &Arc<Conversations>) -> Arc<Keeper> {
         conversations: Arc::clone(conversations),
         tenant: "t".into(),
         ceiling,
+        redact: OnceLock::new(),
         previous: None,
         input: vec![json!({"role": "user", "content": "hi"})],
     })
