@@ -22,6 +22,8 @@ pub(super) enum Legs {
     One,
     /// The same, which takes them.
     OneThatGoesOn,
+    /// A provider of Anthropic's dialect, which takes them.
+    Anthropic,
     /// A second one that takes none.
     Two,
     /// A second one that takes them.
@@ -140,6 +142,7 @@ pub(super) fn all() -> Vec<Case> {
     all.extend(in_the_answer());
     all.extend(wrong_answers());
     all.extend(connections());
+    all.extend(in_another_dialect());
     all
 }
 
@@ -412,6 +415,36 @@ fn wrong_answers() -> Vec<Case> {
         .with("response_format", schema())
         .attempts(1, 0),
     ]
+}
+
+fn in_another_dialect() -> Vec<Case> {
+    let cut = Fault::Cut {
+        after: TWO_THIRDS + 2,
+        reset: false,
+    };
+    let all = vec![
+        case(
+            "Anthropic: 529, overloaded, once",
+            status(529, vec![], None),
+            Whole,
+        ),
+        case("Anthropic: stream cut at 2/3", but(cut), Whole),
+        case(
+            "Anthropic: an error event at 2/3",
+            but(Fault::ErrorEvent {
+                after: TWO_THIRDS + 2,
+            }),
+            Whole,
+        ),
+        case(
+            "Anthropic: no `message_stop`",
+            but(Fault::NoEndMarker),
+            Whole,
+        ),
+    ];
+    all.into_iter()
+        .map(|case| case.at(Legs::Anthropic).attempts(2, 0))
+        .collect()
 }
 
 fn connections() -> Vec<Case> {

@@ -108,7 +108,7 @@ impl<'a> Run<'a> {
         }
         let mut http2 = None;
         let mut env = Vec::new();
-        let goes_on = matches!(case.legs, Legs::OneThatGoesOn);
+        let goes_on = matches!(case.legs, Legs::OneThatGoesOn | Legs::Anthropic);
         let first_base = match case.legs {
             Legs::Elsewhere("https") => first.openai_base().replace("http:", "https:"),
             Legs::Elsewhere(base) => base.to_owned(),
@@ -118,18 +118,29 @@ impl<'a> Run<'a> {
                 env.push(("SSL_CERT_FILE".to_owned(), Http2::authority()));
                 http2.insert(server).base()
             }
+            Legs::Anthropic => first.anthropic_base(),
             _ => first.openai_base(),
+        };
+        let dialect = match case.legs {
+            Legs::Anthropic => "anthropic",
+            _ => "openai",
         };
         let mut config = format!(
             "{LIMITS}{}",
-            provider("first", &first_base, "site", goes_on)
+            provider("first", dialect, &first_base, "site", goes_on)
         );
         if matches!(
             case.legs,
             Legs::Two | Legs::TwoThatGoOn | Legs::TwoAndOneRefuses
         ) {
             let goes_on = case.legs != Legs::Two;
-            config.push_str(&provider("second", &second.openai_base(), "cloud", goes_on));
+            config.push_str(&provider(
+                "second",
+                "openai",
+                &second.openai_base(),
+                "cloud",
+                goes_on,
+            ));
         }
         Providers {
             first,
@@ -142,9 +153,9 @@ impl<'a> Run<'a> {
 }
 
 /// Both have a model of the same name. The nearer one comes first.
-fn provider(name: &str, base: &str, zone: &str, goes_on: bool) -> String {
+fn provider(name: &str, dialect: &str, base: &str, zone: &str, goes_on: bool) -> String {
     format!(
-        "[providers.{name}]\nbase_url = \"{base}\"\nzone = \"{zone}\"\n\
+        "[providers.{name}]\ndialect = \"{dialect}\"\nbase_url = \"{base}\"\nzone = \"{zone}\"\n\
          [[providers.{name}.models]]\nname = \"m\"\ntools = true\njson_schema = true\n\
          prefill = {goes_on}\n"
     )

@@ -392,9 +392,9 @@ fn reply(state: &State, request: &Seen, behaviour: &Behaviour) -> Reply {
 fn rest(state: &State, request: &Value) -> Option<Answer> {
     let text = state.text.lock().unwrap().clone()?;
     let last = request["messages"].as_array()?.last()?;
-    let begun = last["content"]
-        .as_str()
-        .filter(|_| last["role"] == "assistant");
+    let content = &last["content"];
+    let said = content.as_str().or(content[0]["text"].as_str());
+    let begun = said.filter(|_| last["role"] == "assistant");
     Some(Answer::text(text.strip_prefix(begun.unwrap_or_default())?))
 }
 
