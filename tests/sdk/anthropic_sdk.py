@@ -105,6 +105,8 @@ def stop_sequences():
     assert answer.stop_reason in ("stop_sequence", "end_turn"), answer
     assert answer.stop_reason == "end_turn" or answer.stop_sequence == request["stop_sequences"][0]
     assert request["stop_sequences"][0] not in texts(answer)
+    if LOCAL or SIDE == "anthropic":
+        assert answer.stop_reason == "stop_sequence", answer
 
 
 @check("tools")
@@ -213,6 +215,8 @@ def thoughts_and_their_signatures():
     answer = client.messages.create(**request)
     assert [block.type for block in answer.content] == ["thinking", "text"], answer
     assert answer.content[0].thinking == "Let me think."
+    if SIDE == "anthropic":
+        assert answer.content[0].signature
     with client.messages.stream(**request) as stream:
         final = stream.get_final_message()
     assert [block.to_dict() for block in final.content] == [block.to_dict() for block in answer.content]

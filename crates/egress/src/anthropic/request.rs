@@ -4,7 +4,7 @@ use nearfar_domain::chat::{Chat, Message, Params, Prompt, ResponseFormat, Role, 
 use nearfar_domain::thought::Origin;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::turns::{Cache, turns};
 use crate::codec::{Encoded, Unsupported};
@@ -60,7 +60,7 @@ pub fn encode(chat: &Chat, model: &str, stream: bool) -> Result<Encoded, Unsuppo
     }
     body.set("messages", &turns.messages);
     set_tools(&mut body, chat)?;
-    set_format(&mut body, &chat.response_format)?;
+    set_format(&mut body, chat)?;
     set_params(&mut body, chat, model);
     body.set("stream", &stream);
     body.merge(chat.passthrough_for(Origin::Anthropic), KNOWN)
@@ -73,8 +73,8 @@ pub fn encode(chat: &Chat, model: &str, stream: bool) -> Result<Encoded, Unsuppo
 }
 
 /// A schema has a place in Anthropic's API, other forms have none.
-fn set_format(body: &mut Object, format: &ResponseFormat) -> Result<(), Unsupported> {
-    let schema = match format {
+fn set_format(body: &mut Object, chat: &Chat) -> Result<(), Unsupported> {
+    let schema = match &chat.response_format {
         ResponseFormat::Text => return Ok(()),
         ResponseFormat::JsonSchema { schema, .. } => schema,
         ResponseFormat::JsonObject => {
@@ -94,11 +94,22 @@ fn set_format(body: &mut Object, format: &ResponseFormat) -> Result<(), Unsuppor
         Unsupported::new("response_format", "the schema is not JSON; send an object")
     })?;
     close(&mut schema);
-    body.set(
-        "output_config",
-        &json!({ "format": { "type": "json_schema", "schema": schema } }),
-    );
+    // What else a client of this dialect says there goes with it.
+    let mut config = own_config(chat);
+    let format = json!({ "type": "json_schema", "schema": schema });
+    config.insert("format".to_owned(), format);
+    body.set("output_config", &config);
     Ok(())
+}
+
+/// The `output_config` of a client that speaks this dialect.
+fn own_config(chat: &Chat) -> Map<String, Value> {
+    let own = chat.passthrough_for(Origin::Anthropic);
+    let own: Value = serde_json::from_str(own).unwrap_or_default();
+    match own.get("output_config") {
+        Some(Value::Object(config)) => config.clone(),
+        _ => Map::new(),
+    }
 }
 
 /// Anthropic wants objects that allow nothing but their named properties. Where
@@ -195,7 +206,9 @@ pub(crate) fn thinking_budget(chat: &Chat, model: &str) -> Option<u32> {
     if let Some(tokens) = params.thinking_tokens {
         return Some(tokens.max(MIN_BUDGET));
     }
-    match params.reasoning_effort.as_deref() {
+    // In Anthropic's own words an effort is no wish to think.
+    let effort = params.reasoning_effort.as_deref();
+    match effort.filter(|_| !own_config(chat).contains_key("effort")) {
         Some("none" | "minimal") => None,
         Some("low") => Some(2_048),
         Some("medium") => Some(8_192),

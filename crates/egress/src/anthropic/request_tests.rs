@@ -322,3 +322,23 @@ fn thoughts_marks_and_failures_go_back_as_they_came() {
     chat.params.thinking_tokens = Some(3_000);
     assert_eq!(body(&chat)["thinking"]["budget_tokens"], 3_000);
 }
+
+#[test]
+fn an_effort_in_anthropics_words_goes_as_it_came() {
+    let mut chat = Chat::turns(vec![Message::text(Role::User, "x")]);
+    chat.passthrough_of = Origin::Anthropic;
+    chat.passthrough =
+        r#"{"output_config":{"effort":"max"},"thinking":{"type":"adaptive"}}"#.into();
+    chat.params.reasoning_effort = Some("xhigh".into());
+    let got = body(&chat);
+    assert_eq!(got["output_config"], json!({"effort": "max"}));
+    assert_eq!(got["thinking"], json!({"type": "adaptive"}));
+    chat.response_format = ResponseFormat::JsonSchema {
+        name: "answer".into(),
+        schema: r#"{"type":"string"}"#.into(),
+        strict: None,
+    };
+    let format = json!({"type": "json_schema", "schema": {"type": "string"}});
+    let expected = json!({"effort": "max", "format": format});
+    assert_eq!(body(&chat)["output_config"], expected);
+}
