@@ -81,14 +81,17 @@ fn command(sdk: &Sdk, side: &str) -> Option<Command> {
     Some(command)
 }
 
-/// Runs all SDKs against one target and fails with what they said.
-fn run(daemon: &Daemon, target: &str, model: &str, side: &str) {
-    daemon.wait_ready();
+/// Runs all SDKs against one target, each with a daemon of its own, so that the
+/// errors that one asks for do not shut the target for the next. Fails with
+/// what they said.
+fn run(start: impl Fn() -> Daemon, target: &str, model: &str, side: &str) {
     let mut wrong = Vec::new();
     for sdk in &SDKS {
         let Some(mut command) = command(sdk, side) else {
             continue;
         };
+        let daemon = start();
+        daemon.wait_ready();
         let output = command
             .args([&daemon.url(sdk.base), model, side])
             .output()
@@ -99,6 +102,7 @@ fn run(daemon: &Daemon, target: &str, model: &str, side: &str) {
             let errors = String::from_utf8_lossy(&output.stderr);
             wrong.push(format!("{} with {side}: {said}\n{errors}", sdk.script));
         }
+        assert!(!daemon.log().contains(KEY));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
@@ -122,20 +126,24 @@ fn record(sdk: &Sdk, target: &str, said: &str) {
     file.unwrap().write_all(lines.as_bytes()).unwrap();
 }
 
+/// What the double wants to see, and no log.
+const KEY: &str = "sk-for-the-sdk";
+
 /// A daemon that knows one provider, which is the double.
 fn with_provider(name: &str, base: impl Fn(&Double) -> String, model: &str, target: &str) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let double = runtime.block_on(Double::start());
-    let (upper, key) = (name.to_uppercase(), "sk-for-the-sdk");
-    double.require_key(key);
-    let daemon = Daemon::start(
+    let upper = name.to_uppercase();
+    double.require_key(KEY);
+    let start = || {
         // Errors are asked for on purpose: trying each again would open the breaker.
-        DaemonOptions::default()
+        let options = DaemonOptions::default()
             .config("[limits]\nretries = 0\n")
-            .env(&format!("{upper}_API_KEY"), key)
-            .env(&format!("{upper}_BASE_URL"), &base(&double)),
-    );
-    run(&daemon, target, model, name);
+            .env(&format!("{upper}_API_KEY"), KEY)
+            .env(&format!("{upper}_BASE_URL"), &base(&double));
+        Daemon::start(options)
+    };
+    run(start, target, model, name);
     let asked = double.requests();
     if std::env::var_os("NEARFAR_TEST_PYTHON").is_some() {
         assert!(asked.len() >= 20, "the answers came from the double");
@@ -144,13 +152,12 @@ fn with_provider(name: &str, base: impl Fn(&Double) -> String, model: &str, targ
             double.requests().iter().any(|seen| seen.closed_early)
         }));
     }
-    assert!(!daemon.log().contains(key));
 }
 
 #[test]
 fn the_sdks_with_the_device() {
-    let daemon = Daemon::start(DaemonOptions::default());
-    run(&daemon, "local (concierge)", "local/concierge", "local");
+    let start = || Daemon::start(DaemonOptions::default());
+    run(start, "local (concierge)", "local/concierge", "local");
 }
 
 #[test]

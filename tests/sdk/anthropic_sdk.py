@@ -163,6 +163,8 @@ def two_calls_in_one_turn():
     after = client.messages.create(model=MODEL, max_tokens=40, messages=request["messages"] + [
         {"role": "assistant", "content": final.content}, {"role": "user", "content": results + [{"type": "text", "text": "thanks"}]}])
     assert texts(after)
+    if SIDE == "gemini":
+        return  # Gemini has no way to ask for one call alone.
     one = client.messages.create(**request, tool_choice={"type": "auto", "disable_parallel_tool_use": True})
     assert len([block for block in one.content if block.type == "tool_use"]) == 1
 
@@ -188,13 +190,15 @@ def pictures():
     data = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PIXEL}}
     # Nobody fetches this, least of all nearfar.
     link = {"type": "image", "source": {"type": "url", "url": "https://pictures.example/a.png"}}
-    request = say([{"type": "text", "text": "what is this"}, data, link])
+    # Gemini takes no links.
+    shown = [data] if SIDE == "gemini" else [data, link]
+    request = say([{"type": "text", "text": "what is this"}, *shown])
     try:
         answer = client.messages.create(**request)
     except anthropic.InternalServerError as error:
         assert LOCAL and error.body["nearfar"]["code"] == "no_capable_target", error
         return "refused"
-    assert not LOCAL and "[2 pictures]" in texts(answer), answer
+    assert not LOCAL and f"[{len(shown)} pictures]" in texts(answer), answer
     # A confined request takes its pictures nowhere.
     try:
         client.messages.create(**request, extra_headers={"x-nearfar-privacy": "device"})
@@ -213,7 +217,7 @@ def thoughts_and_their_signatures():
     if SIDE != "anthropic":
         request["output_config"] = {"effort": "low"}
     answer = client.messages.create(**request)
-    assert [block.type for block in answer.content] == ["thinking", "text"], answer
+    assert [block.type for block in answer.content][:2] == ["thinking", "text"], answer
     assert answer.content[0].thinking == "Let me think."
     if SIDE == "anthropic":
         assert answer.content[0].signature
@@ -273,17 +277,6 @@ def errors_have_anthropics_shape():
         assert error.status_code == 405 and error.body["type"] == "error", error.body
 
 
-@check("errors")
-def a_providers_error_keeps_its_kind():
-    if LOCAL:
-        return "n/a"
-    error = fails(anthropic.RateLimitError, **say("fail with 429"))
-    assert error.body["error"]["type"] == "rate_limit_error"
-    if SIDE == "anthropic":
-        error = fails(anthropic.PermissionDeniedError, **say("fail with 403"))
-        assert error.body["error"]["type"] == "permission_error"
-
-
 @check("cancel")
 def a_cancelled_stream_frees_the_target():
     async def run():
@@ -302,6 +295,17 @@ def a_cancelled_stream_frees_the_target():
         assert texts(answer)
 
     asyncio.run(run())
+
+
+@check("errors")
+def a_providers_error_keeps_its_kind():
+    if LOCAL:
+        return "n/a"
+    error = fails(anthropic.RateLimitError, **say("fail with 429"))
+    assert error.body["error"]["type"] == "rate_limit_error"
+    if SIDE == "anthropic":
+        error = fails(anthropic.PermissionDeniedError, **say("fail with 403"))
+        assert error.body["error"]["type"] == "permission_error"
 
 
 main()

@@ -83,6 +83,16 @@ def a_picture():
     assert not LOCAL and "[1 pictures]" in answer.content, answer
 
 
+@check("cancel")
+def a_cancelled_stream_frees_the_target():
+    async def run():
+        async for _ in llm.astream([HumanMessage(QUESTION if LOCAL else "count slowly")]):
+            break
+        assert (await llm.ainvoke(ASK)).content
+
+    asyncio.run(run())
+
+
 @check("errors")
 def errors_are_openais():
     try:
@@ -96,16 +106,6 @@ def errors_are_openais():
             raise AssertionError("no error")
         except openai.RateLimitError:
             pass
-
-
-@check("cancel")
-def a_cancelled_stream_frees_the_target():
-    async def run():
-        async for _ in llm.astream([HumanMessage(QUESTION if LOCAL else "count slowly")]):
-            break
-        assert (await llm.ainvoke(ASK)).content
-
-    asyncio.run(run())
 
 
 main()

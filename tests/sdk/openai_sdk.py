@@ -267,6 +267,8 @@ def two_calls_in_one_turn():
     messages += [answer.choices[0].message] + [{"role": "tool", "tool_call_id": c.id, "content": c.function.name} for c in reversed(calls)]
     after = client.chat.completions.create(model=MODEL, messages=messages)
     assert after.choices[0].message.content
+    if SIDE == "gemini":
+        return  # Gemini has no way to ask for one call alone.
     one = client.chat.completions.create(model=MODEL, messages=messages[:1], tools=[LIGHTS, DESK], parallel_tool_calls=False)
     assert len(one.choices[0].message.tool_calls) == 1
 

@@ -74,6 +74,15 @@ const checks = {
       return "refused";
     }
   },
+  async a_cancelled_stream_cancel() {
+    const abort = new AbortController();
+    const stream = streamText({ ...ask, prompt: LOCAL ? ask.prompt : "count slowly", maxOutputTokens: 600, abortSignal: abort.signal });
+    for await (const _ of stream.textStream) {
+      abort.abort();
+      break;
+    }
+    assert((await generateText(ask)).text);
+  },
   async errors_are_openais_errors() {
     const failing = (request) => assert.rejects(generateText({ ...ask, ...request }), (error) => {
       assert(APICallError.isInstance(error), error);
@@ -88,15 +97,6 @@ const checks = {
       assert.equal(checks.last.statusCode, 429);
     }
     delete checks.last;
-  },
-  async a_cancelled_stream_cancel() {
-    const abort = new AbortController();
-    const stream = streamText({ ...ask, prompt: LOCAL ? ask.prompt : "count slowly", maxOutputTokens: 600, abortSignal: abort.signal });
-    for await (const _ of stream.textStream) {
-      abort.abort();
-      break;
-    }
-    assert((await generateText(ask)).text);
   },
 };
 
