@@ -98,6 +98,7 @@ fn run(role: Role, confined: bool) -> (Outcomes, usize) {
         read: vec![readable],
         write: vec![writable],
         files: vec![place("files")],
+        devices: Vec::new(),
     };
     let front = TcpListener::bind("127.0.0.1:0").unwrap();
     let quick = TcpListener::bind("127.0.0.1:0").unwrap();

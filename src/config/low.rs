@@ -27,6 +27,9 @@ pub(super) struct Low {
     pub(super) preload: Option<Vec<Spanned<String>>>,
     pub(super) pinned_on_disk: Option<u64>,
     pub(super) threads: Option<u64>,
+    pub(super) device: Option<Spanned<String>>,
+    pub(super) device_memory: Option<u64>,
+    pub(super) device_layers: Option<u64>,
     pub(super) limits: LowLimits,
     pub(super) providers: Vec<LowProvider>,
 }
@@ -120,6 +123,9 @@ impl Low {
         if let Some(mut section) = root.section("local", notes) {
             low.default_model = section.text("default_model", notes);
             low.threads = section.integer("threads", 1, 512, notes);
+            low.device = section.text("device", notes);
+            low.device_memory = section.size("device_memory", 64 << 20, 1 << 50, notes);
+            low.device_layers = section.integer("device_layers", 0, 512, notes);
             low.memory_budget = section.size("memory_budget", 64 << 20, 1 << 50, notes);
             low.keep_alive = section.duration("keep_alive", SECOND, 30 * DAY, notes);
             low.preload = texts("preload", &mut section, notes);

@@ -155,6 +155,8 @@ pub struct Local {
     pub default_model: Option<String>,
     /// Threads of the engine; `None` is one for each core.
     pub threads: Option<usize>,
+    /// What computes models from files.
+    pub placement: nearfar_engine::Placement,
     /// Bytes that all models may take in memory together; `None` is three
     /// quarters of what this machine or control group has.
     pub memory_budget: Option<u64>,
@@ -171,6 +173,7 @@ pub struct Local {
 impl Default for Local {
     fn default() -> Self {
         Self {
+            placement: nearfar_engine::Placement::default(),
             default_model: None,
             threads: None,
             memory_budget: None,
@@ -261,6 +264,15 @@ fn read(text: &str, path: Option<&Path>, overrides: &Overrides, notes: &mut Note
                 .as_ref()
                 .and_then(|name| local_model("default_model", name, notes)),
             threads: low.threads.map(|threads| threads as usize),
+            placement: nearfar_engine::Placement {
+                device: low
+                    .device
+                    .as_ref()
+                    .and_then(|name| device(name, notes))
+                    .unwrap_or_default(),
+                memory_bytes: low.device_memory,
+                layers: low.device_layers.map(|layers| layers as usize),
+            },
             memory_budget: low.memory_budget,
             keep_alive: low.keep_alive,
             preload: low
@@ -381,6 +393,19 @@ fn listen_address(text: &Spanned<String>, notes: &mut Notes<'_>) -> Option<Socke
 }
 
 /// A model's name with or without `local/`.
+fn device(name: &Spanned<String>, notes: &mut Notes<'_>) -> Option<nearfar_engine::Device> {
+    let device = name.get_ref().parse();
+    if device.is_err() {
+        notes.at(
+            name.span(),
+            "local.device".to_owned(),
+            "this is not a device",
+            "write \"cpu\", \"auto\", \"cuda:0\" or \"metal\"",
+        );
+    }
+    device.ok()
+}
+
 fn local_model(key: &str, name: &Spanned<String>, notes: &mut Notes<'_>) -> Option<String> {
     let said = name.get_ref();
     let bare = said.strip_prefix("local/").unwrap_or(said);

@@ -369,6 +369,8 @@ fn units_ranges_and_places_of_providers() {
         ),
         ("[local]\nthreads = -1\n", "a whole number from 1 to 512"),
         ("[local]\ndefault_model = \"a b\"\n", "nearfar model list"),
+        ("[local]\ndevice = \"gpu\"\n", "cuda:0"),
+        ("[local]\ndevice_layers = 1000\n", "from 0 to 512"),
         (
             "[providers.x]\nbase_url = \"https://a/v1\"\nzone = \"device\"\n",
             "write \"site\"",

@@ -176,6 +176,7 @@ fn engine(config: &Config, incoming: Incoming, replies: &Replies) -> io::Result<
                 folder: config.state_dir.join(sandbox::places::PINNED),
                 max_bytes: config.local.pinned_on_disk,
             }),
+            placement: config.local.placement,
         },
     )
 }

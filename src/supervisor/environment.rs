@@ -31,6 +31,9 @@ const OUTBOUND: [&str; 15] = [
     "RES_OPTIONS",
 ];
 
+/// For the engine: which graphics processors its driver shows.
+const DRIVER: [&str; 2] = ["CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"];
+
 /// For the engine: the inference library's own pool waits in a spin loop without
 /// end, so it gets no workers; the engine spreads the work itself.
 const ENGINE: [(&str, &str); 1] = [("CANDLE_NUM_THREADS", "1")];
@@ -64,7 +67,9 @@ fn allowed(role: Role, name: &str, keys: &[String]) -> bool {
             || name.starts_with("NEARFAR_");
     }
     // A provider's variable stays out even where its name looks like ours.
-    !key && (COMMON.contains(&name) || (name.starts_with("NEARFAR_") && !looks_secret(name)))
+    !key && (COMMON.contains(&name)
+        || (role == Role::Engine && DRIVER.contains(&name))
+        || (name.starts_with("NEARFAR_") && !looks_secret(name)))
 }
 
 /// A last guard for our own prefix: settings are not secret, keys are.

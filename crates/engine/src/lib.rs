@@ -32,6 +32,7 @@ mod tiny;
 
 pub use inspect::{ModelInfo, inspect, inspect_with_sidecar};
 pub use kernels::{Isa, measure};
+pub use model::{Device, Placement};
 pub use pinned::PinnedOnDisk;
 pub use worker::{Options, default_memory_budget, serve, usable_cores};
 

@@ -28,6 +28,9 @@ pub struct Places {
     /// Plain files in them may be made, read, written and removed; nothing else,
     /// no folders either.
     pub files: Vec<PathBuf>,
+    /// Device files that may be read, written and asked for what their drivers
+    /// do (`ioctl`).
+    pub devices: Vec<PathBuf>,
 }
 
 /// What every process needs to be started and to look at the machine. `/proc`
@@ -127,6 +130,10 @@ fn allow(
                 | AccessFs::Truncate
                 | AccessFs::MakeReg
                 | AccessFs::RemoveFile,
+        ))?
+        .add_rules(path_beneath_rules(
+            &places.devices,
+            read | AccessFs::WriteFile | AccessFs::IoctlDev,
         ))?
         .add_rules(path_beneath_rules(
             &places.write,

@@ -8,6 +8,7 @@
 use std::path::{Path, PathBuf};
 
 use nearfar_egress::KeySource;
+use nearfar_engine::Device;
 
 use super::Places;
 use crate::config::Config;
@@ -34,6 +35,10 @@ pub fn of(role: Role, config: &Config, state_dir: &Path) -> Places {
         Role::Engine => Places {
             read: [vec![models.clone()], adoptable(&models)].concat(),
             files: vec![state_dir.join(PINNED)],
+            devices: match config.local.placement.device {
+                Device::Cpu => Vec::new(),
+                _ => graphics(Path::new("/dev")),
+            },
             ..Places::default()
         },
         Role::Egress => Places {
@@ -42,6 +47,22 @@ pub fn of(role: Role, config: &Config, state_dir: &Path) -> Places {
             ..Places::default()
         },
     }
+}
+
+/// The device files of NVIDIA's drivers, those of its boards with one memory
+/// included: granted only where the configuration names such a device, for a
+/// driver is much code in the kernel.
+fn graphics(folder: &Path) -> Vec<PathBuf> {
+    const PREFIXES: [&str; 4] = ["nvidia", "nvhost-", "nvmap", "nvgpu"];
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let of_driver = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str());
+        name.is_some_and(|name| PREFIXES.iter().any(|prefix| name.starts_with(prefix)))
+    };
+    entries
+        .map(|entry| entry.path())
+        .filter(of_driver)
+        .collect()
 }
 
 /// Where keys and certificates are.
@@ -151,5 +172,38 @@ mod tests {
         .unwrap();
         std::fs::write(manifests.join("broken.json"), "{").unwrap();
         assert_eq!(adopted(&manifests), [model]);
+    }
+
+    #[test]
+    fn a_graphics_processor_is_opened_up_only_where_it_is_configured() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in [
+            "nvidia0",
+            "nvidiactl",
+            "nvidia-uvm",
+            "nvmap",
+            "null",
+            "mem",
+            "sda",
+        ] {
+            std::fs::write(folder.path().join(name), "").unwrap();
+        }
+        let mut names: Vec<_> = graphics(folder.path())
+            .iter()
+            .map(|path| path.file_name().unwrap().to_owned())
+            .collect();
+        names.sort();
+        assert_eq!(names, ["nvidia-uvm", "nvidia0", "nvidiactl", "nvmap"]);
+        let state = folder.path();
+        let overrides = crate::config::Overrides {
+            state_dir: "/state".into(),
+            ..Default::default()
+        };
+        let mut config = Config::parse("", None, &overrides).unwrap();
+        assert!(of(Role::Engine, &config, state).devices.is_empty());
+        config.local.placement.device = Device::Auto;
+        for role in [Role::Gate, Role::Egress] {
+            assert!(of(role, &config, state).devices.is_empty());
+        }
     }
 }

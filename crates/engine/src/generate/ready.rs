@@ -12,7 +12,7 @@ use super::pace::Pace;
 use crate::constrain::{Constraint, Grammars, Reasoning};
 use crate::gguf::{Gguf, LoadError};
 use crate::inspect::{fits, offers_tools};
-use crate::model::{Cache, Model};
+use crate::model::{Cache, LoadOptions, Model};
 use crate::output::{MARKS, ToolFormat};
 use crate::pinned::Shelf;
 use crate::sampling::{Choice, Defaults};
@@ -41,6 +41,19 @@ impl ReadyModel {
     /// # Errors
     /// [`LoadError`], in public words.
     pub fn load(name: &str, gguf: &Gguf, sidecar: Option<&Path>) -> Result<Self, LoadError> {
+        Self::load_with(name, gguf, sidecar, &LoadOptions::default())
+    }
+
+    /// Loads a model otherwise than by default.
+    ///
+    /// # Errors
+    /// As [`ReadyModel::load`].
+    pub fn load_with(
+        name: &str,
+        gguf: &Gguf,
+        sidecar: Option<&Path>,
+        options: &LoadOptions,
+    ) -> Result<Self, LoadError> {
         let tokenizer = match sidecar {
             None => Tokenizer::from_gguf(gguf)?,
             Some(path) => Tokenizer::with_sidecar(gguf, path)?,
@@ -49,7 +62,7 @@ impl ReadyModel {
             .opt_str("tokenizer.chat_template")
             .map(|source| ChatTemplate::new(source, &tokenizer.bos_text(), &tokenizer.eos_text()))
             .transpose()?;
-        let model = Model::load(gguf)?;
+        let model = Model::load_with(gguf, options)?;
         fits(tokenizer.vocab_size(), model.vocab_size())?;
         let marks = MARKS
             .iter()

@@ -99,7 +99,7 @@ impl Cache {
             let Some(block) = self.blocks.get_mut(position / BLOCK_TOKENS) else {
                 return Err(ModelError::ForeignCache);
             };
-            let Data::Rows(numbers) = block.data_mut()? else {
+            let (Data::Rows(numbers) | Data::Device(numbers, _)) = block.data_mut()? else {
                 return Err(ModelError::ForeignCache);
             };
             let at = first + position % BLOCK_TOKENS * width;
@@ -139,7 +139,7 @@ impl Cache {
             .iter_mut()
             .map(|block| match block.data_mut()? {
                 Data::Tiles(start, numbers) => Ok(&mut numbers[*start..]),
-                Data::Rows(_) => Err(ModelError::ForeignCache),
+                Data::Rows(_) | Data::Device(..) => Err(ModelError::ForeignCache),
             })
             .collect()
     }

@@ -81,6 +81,33 @@ impl<W> Weights<W> {
 }
 
 impl<W> Layer<W> {
+    /// The same layer with other matrices.
+    pub(super) fn map<V>(
+        self,
+        f: impl Fn(W) -> Result<V, LoadError>,
+    ) -> Result<Layer<V>, LoadError> {
+        let linear = |linear: Linear<W>| {
+            Ok::<_, LoadError>(Linear {
+                weight: f(linear.weight)?,
+                bias: linear.bias,
+            })
+        };
+        Ok(Layer {
+            attention_norm: self.attention_norm,
+            query: linear(self.query)?,
+            key: linear(self.key)?,
+            value: linear(self.value)?,
+            qk_norms: self.qk_norms,
+            attention_out: linear(self.attention_out)?,
+            attention_post_norm: self.attention_post_norm,
+            feed_forward_norm: self.feed_forward_norm,
+            gate: linear(self.gate)?,
+            up: linear(self.up)?,
+            down: linear(self.down)?,
+            feed_forward_post_norm: self.feed_forward_post_norm,
+        })
+    }
+
     fn load<M: Make<Matrix = W>>(
         loader: &mut Loader<'_, M>,
         hyper: &Hyper,

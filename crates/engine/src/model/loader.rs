@@ -44,6 +44,15 @@ impl Tensor<'_> {
         self.info.dtype
     }
 
+    pub(super) fn name(&self) -> &str {
+        &self.info.name
+    }
+
+    /// Begins again with the first row.
+    pub(super) fn rewind(&mut self) {
+        self.next = 0;
+    }
+
     /// Bytes of a row.
     pub(super) fn row_bytes(&self) -> usize {
         self.row_bytes

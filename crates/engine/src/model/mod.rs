@@ -1,12 +1,13 @@
 //! A model's weights and what computes with them.
 //!
 //! One description per family ([`family`]), one set of checked figures per file
-//! ([`hyper`]), one list of what a model is made of ([`layers`]), and two
-//! executors that run every family from the three: [`cpu`] on our own kernels,
-//! and [`reference`] on the inference library's products, which is the measure
-//! for the first and runs the types that it has no kernel for. The engine has
-//! its own model code because the library's models can neither truncate nor
-//! share a sequence's keys and values.
+//! ([`hyper`]), one list of what a model is made of ([`layers`]), and three
+//! executors that run every family from them: [`cpu`] on our own kernels,
+//! [`reference`] on the inference library's products, which is the measure for
+//! the first and runs the types that it has no kernel for, and [`tensors`] on
+//! its tensors, for graphics processors ([`placement`]). The engine has its own
+//! model code because the library's models can neither truncate nor share a
+//! sequence's keys and values.
 //!
 //! Sequences keep theirs in blocks ([`pool`], [`cache`]), and several are
 //! computed in one step ([`step`]). Tokens come from [`crate::tokenizer`];
@@ -19,13 +20,16 @@ mod family;
 mod hyper;
 mod layers;
 mod loader;
+mod placement;
 mod pool;
 mod reference;
 mod rope;
 mod step;
+mod tensors;
 
 pub use cache::Cache;
 pub use executor::Executor;
+pub use placement::{Device, Placement};
 pub use pool::{BLOCK_TOKENS, KvBlock, KvPool};
 pub use step::{Part, Wanted};
 
@@ -63,6 +67,9 @@ pub struct LoadOptions {
     pub cache_bytes: Option<u64>,
     /// What computes.
     pub executor: Executor,
+    /// Where layers are computed; a device other than the processor comes
+    /// before `executor`.
+    pub placement: Placement,
     /// How many threads compute, the calling one included; `None` for as many
     /// as the inference library's pool has.
     pub threads: Option<usize>,
@@ -160,14 +167,16 @@ impl Model {
     /// As [`Model::load`].
     pub fn load_with(gguf: &Gguf, options: &LoadOptions) -> Result<Self, LoadError> {
         let hyper = Hyper::read(gguf, options.context_tokens)?;
-        let plan = Plan::of(gguf, options.executor);
+        let plan = Plan::of(gguf, &hyper, options)?;
         let (run, ropes, memory_bytes) = plan.load(gguf, &hyper, options.threads)?;
         let layout = plan.layout(&hyper);
         let budget = options
             .cache_bytes
             .unwrap_or_else(|| default_cache_bytes(layout, hyper.context));
+        // After the weights: what is left of a device's memory is known then.
+        let store = plan.store(&hyper, budget)?;
         Ok(Self {
-            pool: KvPool::new(layout, budget),
+            pool: KvPool::new(layout, budget, store),
             hyper,
             ropes,
             run,
@@ -181,7 +190,7 @@ impl Model {
     /// As [`Model::load`]; weights that are nonsense are not noticed.
     pub fn check(gguf: &Gguf) -> Result<Figures, LoadError> {
         let hyper = Hyper::read(gguf, None)?;
-        let plan = Plan::of(gguf, Executor::default());
+        let plan = Plan::on_processor(gguf, Executor::default());
         Ok(Figures {
             architecture: hyper.family.name.to_owned(),
             context_tokens: hyper.context,

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::ModelError;
 use super::cache::Cache;
+use super::tensors::{Slot, Store, slot_bytes};
 use crate::kernels::{clear_after, tile_len};
 
 /// Positions per block.
@@ -23,7 +24,10 @@ const ALIGNMENT: usize = 64;
 /// What a model keeps per token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Layout {
+    /// In the processor's memory.
     pub(super) layers: usize,
+    /// On a device, as `f32`.
+    pub(super) device_layers: usize,
     pub(super) kv_heads: usize,
     pub(super) head_dim: usize,
     pub(super) form: Form,
@@ -46,14 +50,20 @@ impl Layout {
         self.layers * self.kv_heads * self.head_dim * 2 * BLOCK_TOKENS
     }
 
-    /// Size of a block in bytes.
+    /// Size of a block in bytes, wherever it lies.
     pub(super) fn block_bytes(&self) -> u64 {
         let number = match self.form {
-            Form::Rows => size_of::<f32>(),
-            Form::Tiles => size_of::<u16>(),
+            Form::Rows => number_bytes(),
+            Form::Tiles => size_of::<u16>() as u64,
         };
-        self.numbers() as u64 * number as u64
+        let device = slot_bytes(self.device_layers, self.kv_heads * self.head_dim);
+        self.numbers() as u64 * number + device
     }
+}
+
+/// Size of a number that is kept whole.
+pub(super) const fn number_bytes() -> u64 {
+    size_of::<f32>() as u64
 }
 
 /// A model's memory for keys and values. Clones are handles to the same pool.
@@ -62,6 +72,10 @@ pub struct KvPool(Arc<Inner>);
 
 struct Inner {
     layout: Layout,
+    /// For a layout with layers on a device.
+    store: Option<Arc<Store>>,
+    /// The most blocks that there is room for on the device.
+    most: u64,
     budget: AtomicU64,
     state: Mutex<State>,
 }
@@ -77,6 +91,8 @@ pub(super) enum Data {
     Rows(Vec<f32>),
     /// The first number that is aligned, and all numbers.
     Tiles(usize, Vec<u16>),
+    /// Rows of the processor's layers, and where those of the device's are.
+    Device(Vec<f32>, Slot),
 }
 
 /// [`BLOCK_TOKENS`] positions of a sequence. Clones share them.
@@ -90,10 +106,23 @@ struct Block {
 }
 
 impl KvPool {
-    pub(super) fn new(layout: Layout, budget_bytes: u64) -> Self {
+    /// `device`: room for the layers of the layout that are on a device, and
+    /// how many blocks it is for; these bound the budget, too.
+    pub(super) fn new(
+        layout: Layout,
+        budget_bytes: u64,
+        device: Option<(Arc<Store>, usize)>,
+    ) -> Self {
+        let (store, most) = match device {
+            Some((store, blocks)) => (Some(store), blocks as u64),
+            None => (None, u64::MAX),
+        };
+        let budget = budget_bytes.min(most.saturating_mul(layout.block_bytes()));
         Self(Arc::new(Inner {
             layout,
-            budget: AtomicU64::new(budget_bytes),
+            store,
+            most,
+            budget: AtomicU64::new(budget),
             state: Mutex::new(State::default()),
         }))
     }
@@ -108,9 +137,10 @@ impl KvPool {
         self.0.budget.load(Ordering::Relaxed)
     }
 
-    /// Sets the budget. Blocks in use stay; new ones are refused until enough
-    /// of them are dropped.
+    /// Sets the budget, at most what a device has room for. Blocks in use stay;
+    /// new ones are refused until enough of them are dropped.
     pub fn set_budget_bytes(&self, bytes: u64) {
+        let bytes = bytes.min(self.0.most.saturating_mul(self.block_bytes()));
         self.0.budget.store(bytes, Ordering::Relaxed);
         let mut state = self.0.lock();
         let fit = (bytes / self.block_bytes().max(1)).saturating_sub(state.used);
@@ -159,8 +189,10 @@ impl KvPool {
     /// How a block's numbers lie, in words: two pools that say the same, of the
     /// same model, read each other's blocks.
     pub fn layout_text(&self) -> String {
+        // A device's layers follow the others, in the same form.
         let Layout {
             layers,
+            device_layers,
             kv_heads,
             head_dim,
             form,
@@ -169,6 +201,7 @@ impl KvPool {
             Form::Rows => "f32 rows",
             Form::Tiles => "bf16 tiles",
         };
+        let layers = layers + device_layers;
         format!("{form}, {layers} layers x {kv_heads} heads x {head_dim}, {BLOCK_TOKENS} tokens")
     }
 
@@ -191,6 +224,13 @@ impl KvPool {
             Data::Tiles(start, numbers) => {
                 let numbers = numbers[*start..].iter_mut().zip(bytes.as_chunks::<2>().0);
                 numbers.for_each(|(number, bytes)| *number = u16::from_le_bytes(*bytes));
+            }
+            Data::Device(rows, slot) => {
+                let numbers = bytes.as_chunks::<4>().0;
+                let numbers: Vec<f32> = numbers.iter().map(|x| f32::from_le_bytes(*x)).collect();
+                let (own, placed) = numbers.split_at(rows.len());
+                rows.copy_from_slice(own);
+                slot.set_numbers(placed)?;
             }
         }
         Ok(block)
@@ -220,12 +260,22 @@ impl KvPool {
             state.used += 1;
             state.free.pop()
         };
-        let data = match recycled {
-            Some(mut data) => {
+        let data = match (recycled, &self.0.store) {
+            (Some(mut data), _) => {
                 data.clear();
                 data
             }
-            None => Data::new(self.0.layout),
+            (None, None) => Data::new(self.0.layout),
+            (None, Some(store)) => match store.take() {
+                Some(slot) => Data::Device(vec![0.0; self.0.layout.numbers()], slot),
+                None => {
+                    self.0.lock().used -= 1;
+                    return Err(ModelError::NoRoom {
+                        used_bytes: self.used_bytes(),
+                        budget_bytes: budget,
+                    });
+                }
+            },
         };
         Ok(KvBlock(Arc::new(Block {
             data: Some(data),
@@ -244,12 +294,18 @@ impl Inner {
 impl KvBlock {
     /// The block's numbers in their order in memory, little-endian,
     /// [`KvPool::block_bytes`] long: those of its first `filled` positions, and
-    /// zeros for all others, whoever they belong to.
+    /// zeros for all others, whoever they belong to. None at all where a device
+    /// no longer gives its own.
     pub fn to_bytes(&self, filled: usize) -> Vec<u8> {
         let layout = self.0.pool.layout;
         let mut bytes = vec![0; usize::try_from(layout.block_bytes()).unwrap_or(0)];
         match &self.0.data {
-            Some(Data::Rows(numbers)) => {
+            Some(Data::Rows(_) | Data::Device(..)) => {
+                let placed = self.slot().map_or(Ok(Vec::new()), Slot::numbers);
+                let Ok(placed) = placed else {
+                    return Vec::new();
+                };
+                let numbers = [self.rows(), &placed].concat();
                 let width = layout.kv_heads * layout.head_dim;
                 let part = BLOCK_TOKENS * width;
                 let count = filled.min(BLOCK_TOKENS) * width;
@@ -283,8 +339,16 @@ impl KvBlock {
     /// All rows; empty where the block holds tiles.
     pub(super) fn rows(&self) -> &[f32] {
         match &self.0.data {
-            Some(Data::Rows(numbers)) => numbers,
+            Some(Data::Rows(numbers) | Data::Device(numbers, _)) => numbers,
             _ => &[],
+        }
+    }
+
+    /// Where the rows of layers on a device are.
+    pub(super) fn slot(&self) -> Option<&Slot> {
+        match &self.0.data {
+            Some(Data::Device(_, slot)) => Some(slot),
+            _ => None,
         }
     }
 
@@ -305,6 +369,11 @@ impl KvBlock {
             match copy.data_mut()? {
                 Data::Rows(numbers) => numbers.copy_from_slice(self.rows()),
                 Data::Tiles(start, numbers) => numbers[*start..].copy_from_slice(self.tiles()),
+                Data::Device(numbers, slot) => {
+                    numbers.copy_from_slice(self.rows());
+                    let own = self.slot().ok_or(ModelError::ForeignCache)?;
+                    slot.copy(own)?;
+                }
             }
             *self = copy;
         }
@@ -343,6 +412,8 @@ impl Data {
         match self {
             Self::Rows(numbers) => numbers.fill(0.0),
             Self::Tiles(_, numbers) => numbers.fill(0),
+            // Of a device's rows only those are read that were written.
+            Self::Device(numbers, _) => numbers.fill(0.0),
         }
     }
 }

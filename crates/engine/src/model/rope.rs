@@ -72,6 +72,15 @@ impl Ropes {
 }
 
 impl Angles {
+    /// Cosines and sines of all rows, for the layers of one kind.
+    pub(super) fn tables(&self, windowed: bool) -> (&[f32], &[f32]) {
+        let table = match windowed && self.windowed.pairs > 0 {
+            true => &self.windowed,
+            false => &self.global,
+        };
+        (&table.cos, &table.sin)
+    }
+
     /// Cosines and sines of one row's position, for the layers of one kind.
     pub(super) fn row(&self, row: usize, windowed: bool) -> (&[f32], &[f32]) {
         let table = match windowed && self.windowed.pairs > 0 {

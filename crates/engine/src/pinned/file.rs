@@ -180,6 +180,11 @@ pub(super) fn write(file: &mut impl Write, head: &Head, cache: &Cache) -> io::Re
     let mut left = head.tokens.len();
     for block in cache.blocks() {
         let bytes = block.to_bytes(left.min(BLOCK_TOKENS));
+        if bytes.is_empty() {
+            return Err(io::Error::other(
+                "the device does not give its keys and values",
+            ));
+        }
         left = left.saturating_sub(BLOCK_TOKENS);
         hasher.update(&bytes);
         file.write_all(&bytes)?;

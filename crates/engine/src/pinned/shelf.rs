@@ -144,15 +144,21 @@ impl Shelf {
                 return Err(Unusable::NoRoom);
             }
             let (file, length) = open(&entry.path)?;
-            let ahead = std::num::NonZero::new(length);
             // Only advice, here and below.
-            let _ = rustix::fs::fadvise(&file, 0, ahead, rustix::fs::Advice::WillNeed);
+            #[cfg(target_os = "linux")]
+            let _ = rustix::fs::fadvise(
+                &file,
+                0,
+                std::num::NonZero::new(length),
+                rustix::fs::Advice::WillNeed,
+            );
             let mut reader = BufReader::new(&file);
             let (head, hasher) = Head::read(&mut reader, length)?;
             if head.identity != self.identity || head.tokens != entry.tokens {
                 return Err(Unusable::Foreign);
             }
             let cache = file::read(&mut reader, &head, hasher, &self.pool)?;
+            #[cfg(target_os = "linux")]
             let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
             Ok(cache)
         };

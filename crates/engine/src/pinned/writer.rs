@@ -156,6 +156,7 @@ impl Writer {
         drop(writer);
         file.sync_all()?;
         // Only advice: memory is better used than for what is in memory already.
+        #[cfg(target_os = "linux")]
         let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
         std::fs::rename(unfinished, &pin.path)?;
         File::open(&self.folder)?.sync_all()

@@ -24,6 +24,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 use std::time::Duration;
 
+use crate::model::Placement;
 use compute::Compute;
 use link::Input;
 pub use memory::default_memory_budget;
@@ -48,6 +49,9 @@ pub struct Options {
     /// Where prompts that a client pinned outlive the process; none means in
     /// memory alone.
     pub pinned: Option<PinnedOnDisk>,
+    /// Where the layers of models from files are computed. What lies on a
+    /// graphics processor counts as memory, too.
+    pub placement: Placement,
 }
 
 /// Inputs that may wait for the compute thread. Few: a frame can be large, and
@@ -83,6 +87,7 @@ pub fn serve(links: Receiver<UnixStream>, options: Options) -> std::io::Result<(
     let limits = Limits {
         budget: options.memory_budget.unwrap_or_else(default_memory_budget),
         keep_alive: options.keep_alive,
+        placement: options.placement,
     };
     let pinned = options.pinned.map(|pinned| {
         let name = format!("{}-pinned", guard::THREADS);

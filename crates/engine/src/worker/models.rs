@@ -24,6 +24,7 @@ use crate::embed::{Embedder, is_embedding_model};
 use crate::generate::{ReadyModel, Restore};
 use crate::gguf::{Gguf, LoadError};
 use crate::inspect::needed_bytes;
+use crate::model::{LoadOptions, Placement};
 use crate::pinned::Store;
 
 /// A finished load.
@@ -87,6 +88,8 @@ pub(super) struct Limits {
     pub(super) budget: u64,
     /// `None`: until another one needs the room.
     pub(super) keep_alive: Option<Duration>,
+    /// For models from files.
+    pub(super) placement: Placement,
 }
 
 /// Every model that is in memory or on its way there.
@@ -223,9 +226,10 @@ impl Models {
             needed: 0,
         });
         let (inputs, pinned) = (self.inputs.clone(), self.pinned.clone());
+        let placement = self.limits.placement;
         let spawned = thread::Builder::new()
             .name(format!("{THREADS}-load"))
-            .spawn(move || load_thread(name, source, read, &inputs, pinned));
+            .spawn(move || load_thread(name, source, read, placement, &inputs, pinned));
         match spawned {
             Ok(_) => Ok(()),
             Err(error) => {
@@ -468,6 +472,7 @@ fn load_thread(
     name: String,
     source: ModelSource,
     read: Arc<AtomicU64>,
+    placement: Placement,
     inputs: &SyncSender<Input>,
     pinned: Option<Arc<Store>>,
 ) {
@@ -488,7 +493,7 @@ fn load_thread(
         if wait.recv().is_err() {
             return Ok(None);
         }
-        load(&name, &source, &gguf).map(Some)
+        load(&name, &source, &gguf, placement).map(Some)
     });
     let result = match result {
         Some(Ok(None)) => return,
@@ -541,7 +546,12 @@ fn open(source: &ModelSource, read: Arc<AtomicU64>) -> Result<Gguf, Failure> {
     Ok(gguf)
 }
 
-fn load(name: &str, source: &ModelSource, gguf: &Gguf) -> Result<Held, Failure> {
+fn load(
+    name: &str,
+    source: &ModelSource,
+    gguf: &Gguf,
+    placement: Placement,
+) -> Result<Held, Failure> {
     let words = |ready| Held::Words(Arc::new(ready));
     let loaded = match source {
         ModelSource::Embedded => {
@@ -552,7 +562,11 @@ fn load(name: &str, source: &ModelSource, gguf: &Gguf) -> Result<Held, Failure> 
             if is_embedding_model(gguf) {
                 Embedder::load(name, gguf, tokenizer).map(|made| Held::Vectors(Arc::new(made)))
             } else {
-                ReadyModel::load(name, gguf, tokenizer).map(words)
+                let options = LoadOptions {
+                    placement,
+                    ..LoadOptions::default()
+                };
+                ReadyModel::load_with(name, gguf, tokenizer, &options).map(words)
             }
         }
     };

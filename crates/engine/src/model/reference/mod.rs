@@ -39,7 +39,6 @@ struct Scratch {
 
 /// What one sequence computes with.
 struct Run<'a> {
-    weights: &'a Weights<Matrix>,
     hyper: &'a Hyper,
     cache: &'a mut Cache,
     scratch: Scratch,
@@ -61,7 +60,6 @@ impl Reference {
         let mut logits = Vec::new();
         for part in parts {
             let mut run = Run {
-                weights: &self.weights,
                 hyper,
                 cache: part.cache,
                 scratch: Scratch::default(),
@@ -69,12 +67,45 @@ impl Reference {
             let wanted = part.logits.rows(part.tokens.len());
             // Once inside the pool, its threads share work without a wake-up each time.
             let rows = match matrix::may_share() {
-                true => rayon::scope(|_| run.logits(ropes, part.tokens, wanted))?,
-                false => run.logits(ropes, part.tokens, wanted)?,
+                true => rayon::scope(|_| run.logits(&self.weights, ropes, part.tokens, wanted))?,
+                false => run.logits(&self.weights, ropes, part.tokens, wanted)?,
             };
             logits.extend(rows.chunks_exact(hyper.vocab).map(<[f32]>::to_vec));
         }
         Ok(logits)
+    }
+}
+
+/// Computes a model's first layers over rows of embeddings, for an executor that
+/// does the others: `x` is a sequence's new rows before them, and after.
+pub(super) fn first_layers(
+    layers: &[Layer<Matrix>],
+    hyper: &Hyper,
+    ropes: &Ropes,
+    cache: &mut Cache,
+    x: &mut Vec<f32>,
+) -> Result<(), ModelError> {
+    if layers.is_empty() {
+        return Ok(());
+    }
+    let rows = x.len() / hyper.width;
+    let mut run = Run {
+        hyper,
+        cache,
+        scratch: Scratch::default(),
+    };
+    let first = run.cache.len();
+    ropes.fill(first..first + rows, &mut run.scratch.angles);
+    let mut compute = || {
+        for (index, layer) in layers.iter().enumerate() {
+            run.attention(layer, index, rows, x)?;
+            run.feed_forward(layer, x)?;
+        }
+        Ok(())
+    };
+    match matrix::may_share() {
+        true => rayon::scope(|_| compute()),
+        false => compute(),
     }
 }
 
@@ -91,11 +122,12 @@ impl Linear<Matrix> {
 impl Run<'_> {
     fn logits(
         &mut self,
+        weights: &Weights<Matrix>,
         ropes: &Ropes,
         tokens: &[u32],
         wanted: usize,
     ) -> Result<Vec<f32>, ModelError> {
-        let (weights, hyper) = (self.weights, self.hyper);
+        let hyper = self.hyper;
         let mut x = weights.embedding.lookup(tokens)?;
         scale(&mut x, hyper.embedding_scale);
         let first = self.cache.len();

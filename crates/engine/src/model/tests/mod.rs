@@ -6,6 +6,7 @@
 mod batch;
 mod golden;
 mod hostile;
+mod placed;
 mod pool;
 mod products;
 mod sequence;
@@ -22,7 +23,8 @@ fn open(bytes: Vec<u8>) -> Result<Gguf, LoadError> {
     Gguf::from_static(bytes.leak())
 }
 
-/// Every executor that this machine has, the reference first.
+/// Every executor that this machine has, the reference first; that on tensors
+/// rounds as its batches lie and is tried apart.
 fn executors() -> Vec<Executor> {
     let kernels = crate::kernels::Isa::available()
         .into_iter()

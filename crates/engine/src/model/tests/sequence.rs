@@ -7,7 +7,7 @@ use super::*;
 fn rounding(executor: Executor) -> f32 {
     match executor {
         Executor::Kernels(_) => 0.0,
-        Executor::Reference => 1e-3,
+        Executor::Reference | Executor::Tensors => 1e-3,
     }
 }
 
