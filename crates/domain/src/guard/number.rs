@@ -19,7 +19,7 @@ pub(super) enum Sep {
 const MAX_GROUPS: usize = 8;
 const MAX_DIGITS: usize = 24;
 /// Fewer digits are no number of a person's either.
-const LEAST: usize = 6;
+const LEAST: usize = 7;
 
 /// One group: where it stands.
 #[derive(Clone, Copy, Debug, Default)]

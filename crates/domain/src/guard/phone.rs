@@ -49,10 +49,6 @@ fn form(number: &Candidate<'_>) -> u8 {
     if trunk && (10..=15).contains(&count) && number.digits[2] != 0 {
         return if groups.len() > 1 { 85 } else { 50 };
     }
-    if count == 6 {
-        // Small countries' numbers, in pairs.
-        return if number.shape(&[2, 2, 2]) { 15 } else { 0 };
-    }
     if !(7..=12).contains(&count) || is_date(number) {
         return 0;
     }
