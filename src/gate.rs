@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use nearfar_domain::explain::Explanation;
 use nearfar_domain::frames::{Download, DownloadEvent, EngineState, LoadedModel, ProviderCard};
@@ -175,6 +176,12 @@ impl Gate {
     /// Has a model dropped from memory once no request uses it.
     pub async fn unload_model(&self, model: &LocalModel) {
         self.road.links.engine.unload(&model.name).await;
+    }
+
+    /// Keeps a model that is in memory for so long after its last use, in place
+    /// of the configured time; `None` for as long as there is room.
+    pub async fn keep_model(&self, model: &LocalModel, time: Option<Duration>) {
+        self.road.links.engine.keep(&model.name, time).await;
     }
 
     /// The local model that `auto` uses now.

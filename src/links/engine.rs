@@ -125,6 +125,14 @@ impl EngineLink {
         self.send(&ToEngine::Unload { model }).await;
     }
 
+    /// Keeps a model that is in memory for so long after its last use; `None`
+    /// for as long as there is room.
+    pub async fn keep(&self, model: &str, time: Option<Duration>) {
+        let for_ms = time.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+        let model = model.to_owned();
+        self.send(&ToEngine::Keep { model, for_ms }).await;
+    }
+
     async fn send(&self, message: &ToEngine) {
         let (Some(live), Ok(frame)) = (self.inner.seat.live(), encode(message)) else {
             return;

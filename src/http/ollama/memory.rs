@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use nearfar_domain::events::{Failure, FailureKind};
 
+use super::options::KeepAlive;
 use crate::catalog::LocalModel;
 use crate::gate::Gate;
 use crate::http::problem::Problem;
@@ -55,6 +56,17 @@ pub(super) fn named(gate: &Gate, model: &str, tags: &Tags) -> Result<Named, Prob
     Err(Problem::no_such_model(
         "There is no such model. GET /api/tags lists those that there are.",
     ))
+}
+
+/// Does what was said of the model's memory. A model that is answering stays
+/// until it has.
+pub(super) async fn keep(gate: &Gate, model: &LocalModel, keep_alive: KeepAlive) {
+    match keep_alive {
+        KeepAlive::Unsaid => {}
+        KeepAlive::Drop => gate.unload_model(model).await,
+        KeepAlive::For(time) => gate.keep_model(model, Some(time)).await,
+        KeepAlive::Always => gate.keep_model(model, None).await,
+    }
 }
 
 /// Has a model loaded and waits until it is there. Hanging up does not stop it.

@@ -5,6 +5,8 @@
 //! what Ollama is to do with its own memory. They are taken and have no effect:
 //! a model here always has its whole context.
 
+use std::time::Duration;
+
 use nearfar_domain::chat::{Params, ResponseFormat};
 use serde_json::Value;
 
@@ -69,12 +71,24 @@ pub(super) fn format(fields: &mut Fields) -> Result<ResponseFormat, Problem> {
     }
 }
 
-/// Takes `keep_alive`, and tells whether the model is to be dropped from memory
-/// when the answer is whole. Any other length of time is checked and left to
-/// `local.keep_alive`.
-pub(super) fn drops_model(fields: &mut Fields) -> Result<bool, Problem> {
+/// How long a model is to stay in memory after its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum KeepAlive {
+    /// Nobody said: `local.keep_alive` decides.
+    Unsaid,
+    /// Not at all.
+    Drop,
+    /// So long after its last use.
+    For(Duration),
+    /// As long as there is room.
+    Always,
+}
+
+/// Takes `keep_alive`: a number of seconds or a length of time. Anything below
+/// nought is for ever.
+pub(super) fn keep_alive(fields: &mut Fields) -> Result<KeepAlive, Problem> {
     let seconds = match fields.take("keep_alive") {
-        None => return Ok(false),
+        None => return Ok(KeepAlive::Unsaid),
         Some(Value::Number(number)) => number.as_f64(),
         Some(Value::String(text)) => duration(&text),
         Some(other) => {
@@ -84,13 +98,22 @@ pub(super) fn drops_model(fields: &mut Fields) -> Result<bool, Problem> {
             ));
         }
     };
-    match seconds {
-        Some(seconds) => Ok(seconds == 0.0),
-        None => Err(Problem::field(
+    let Some(seconds) = seconds else {
+        return Err(Problem::field(
             "keep_alive",
             "keep_alive must be a number of seconds, or a length of time such as 5m or 1h30m.",
-        )),
+        ));
+    };
+    if seconds == 0.0 {
+        return Ok(KeepAlive::Drop);
     }
+    // Longer than any clock counts is for ever, too.
+    let time = Duration::try_from_secs_f64(seconds).ok();
+    let time = time.filter(|time| *time < Duration::from_secs(u64::from(u32::MAX)));
+    Ok(time.map_or(KeepAlive::Always, |time| {
+        // A moment that rounds to nothing is a moment.
+        KeepAlive::For(time.max(Duration::from_millis(1)))
+    }))
 }
 
 /// A length of time as Go writes it, in seconds: `1h30m`, `-1m`, `1.5s`, `300`.
@@ -219,33 +242,36 @@ mod tests {
     }
 
     #[test]
-    fn only_no_time_at_all_drops_a_model() {
-        let drops = |value: Value| drops_model(&mut fields(json!({"keep_alive": value})));
+    fn times_are_numbers_or_gos_durations() {
+        let read = |value: Value| keep_alive(&mut fields(json!({"keep_alive": value})));
         for zero in [json!(0), json!("0"), json!("0s"), json!("0h0m"), json!(0.0)] {
-            assert!(drops(zero).unwrap());
+            assert_eq!(read(zero).unwrap(), KeepAlive::Drop);
         }
-        for time in [
-            json!(-1),
-            json!("5m"),
-            json!("1h30m"),
-            json!("1.5s"),
-            json!(300),
-            json!("-1m"),
-            Value::Null,
+        for (value, seconds) in [
+            (json!(300), 300.0),
+            (json!("5"), 5.0),
+            (json!("5m"), 300.0),
+            (json!("1h30m"), 5_400.0),
+            (json!("1.5s"), 1.5),
+            (json!("250ms"), 0.25),
+            (json!("1ns"), 0.001),
         ] {
-            assert!(!drops(time).unwrap());
+            let expected = KeepAlive::For(Duration::from_secs_f64(seconds));
+            assert_eq!(read(value.clone()).unwrap(), expected, "{value}");
         }
+        for ever in [json!(-1), json!("-1m"), json!("-1"), json!(1e30)] {
+            assert_eq!(read(ever).unwrap(), KeepAlive::Always);
+        }
+        assert_eq!(read(Value::Null).unwrap(), KeepAlive::Unsaid);
         for wrong in [
             json!("soon"),
             json!(""),
             json!("5 minutes"),
-            json!("5"),
             json!([]),
             json!("inf"),
         ] {
-            let read = drops(wrong.clone());
-            // A bare number in text is taken as seconds.
-            assert_eq!(read.is_err(), wrong != json!("5"), "{wrong}");
+            let problem = read(wrong.clone()).unwrap_err();
+            assert_eq!(param(&problem), "keep_alive", "{wrong}");
         }
     }
 }

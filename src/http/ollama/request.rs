@@ -7,7 +7,8 @@ use nearfar_domain::embed::{Input, Inputs, MAX_INPUTS};
 use serde_json::Value;
 
 use super::lines::{Kind, OllamaForm};
-use super::{messages, options};
+use super::messages;
+use super::options::{self, KeepAlive};
 use crate::http::asked::Understood;
 use crate::http::fields::{self, Fields};
 use crate::http::openai::request::{MAX_MESSAGES, tools};
@@ -22,8 +23,8 @@ pub(super) struct Read {
     pub(super) kind: Kind,
     /// There is nothing to answer: the model is to be loaded, or dropped.
     pub(super) empty: bool,
-    /// The model is to be dropped from memory when the answer is whole.
-    pub(super) drops_model: bool,
+    /// How long the model is to stay in memory afterwards.
+    pub(super) keep_alive: KeepAlive,
 }
 
 /// Reads the body of `/api/chat`.
@@ -103,7 +104,7 @@ fn finish(mut fields: Fields, mut chat: Chat, kind: Kind, empty: bool) -> Result
     chat.params = options::params(&mut fields)?;
     chat.response_format = options::format(&mut fields)?;
     let stream = fields.boolean("stream")?.unwrap_or(true);
-    let drops_model = options::drops_model(&mut fields)?;
+    let keep_alive = options::keep_alive(&mut fields)?;
     Ok(Read {
         understood: Understood {
             model,
@@ -114,7 +115,7 @@ fn finish(mut fields: Fields, mut chat: Chat, kind: Kind, empty: bool) -> Result
         },
         kind,
         empty,
-        drops_model,
+        keep_alive,
     })
 }
 
@@ -172,7 +173,7 @@ fn vectors(mut fields: Fields, items: Vec<Input>, kind: Kind) -> Result<Read, Pr
         dimensions: dimensions.map(|n| n as u32),
         purpose: None,
     });
-    let drops_model = options::drops_model(&mut fields)?;
+    let keep_alive = options::keep_alive(&mut fields)?;
     Ok(Read {
         understood: Understood {
             model,
@@ -183,7 +184,7 @@ fn vectors(mut fields: Fields, items: Vec<Input>, kind: Kind) -> Result<Read, Pr
         },
         kind,
         empty,
-        drops_model,
+        keep_alive,
     })
 }
 

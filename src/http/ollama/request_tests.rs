@@ -20,7 +20,8 @@ fn a_chat_streams_unless_told_otherwise() {
         json!({"model": "concierge:latest", "messages": messages}),
     ))
     .unwrap();
-    assert!(read.understood.stream && !read.empty && !read.drops_model);
+    assert!(read.understood.stream && !read.empty);
+    assert_eq!(read.keep_alive, KeepAlive::Unsaid);
     assert_eq!(read.understood.model, "concierge");
     assert!(read.understood.chat.passthrough.is_empty());
     let read = chat(&body(json!({
@@ -29,7 +30,8 @@ fn a_chat_streams_unless_told_otherwise() {
         "tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}],
     })))
     .unwrap();
-    assert!(!read.understood.stream && read.drops_model);
+    assert!(!read.understood.stream);
+    assert_eq!(read.keep_alive, KeepAlive::Drop);
     assert_eq!(read.understood.model, "openai/gpt-4o-mini");
     assert_eq!(read.understood.chat.tools[0].name, "f");
     assert!(matches!(

@@ -11,6 +11,7 @@ use axum::routing::{any, delete, get, post};
 use super::lines::{self, Kind};
 use super::memory::{self, Named};
 use super::models::{self, Described};
+use super::options::KeepAlive;
 use super::request::{self, Read};
 use crate::gate::Gate;
 use crate::http::api::Api;
@@ -132,37 +133,41 @@ async fn answer(
     let tags = tags::read(&parts.headers, read.understood.tags.as_ref())?;
     if read.empty {
         let named = memory::named(&api.gate, &read.understood.model, &tags)?;
-        return nothing(&api.gate, named, read.kind, read.drops_model).await;
+        return nothing(&api.gate, named, read.kind, read.keep_alive).await;
     }
-    let drops = match read.drops_model {
-        true => Some(memory::named(&api.gate, &read.understood.model, &tags)?),
-        false => None,
+    let keep_alive = read.keep_alive;
+    let named = match keep_alive {
+        KeepAlive::Unsaid => None,
+        _ => Some(memory::named(&api.gate, &read.understood.model, &tags)?),
     };
     let (asked, wish) = asked(endpoint, &parts.headers, read.understood)?;
     let answer = api.gate.answer(asked).await;
     let answer = answer.map_err(|error| {
         Problem::from(error).renamed("response_format.json_schema.schema", "format")
     })?;
-    if let Some(Named::Here(model)) = drops {
-        // It goes once this answer no longer uses it.
-        api.gate.unload_model(&model).await;
+    if let Some(Named::Here(model)) = named {
+        memory::keep(&api.gate, &model, keep_alive).await;
     }
     Ok(reply(answer, wish).await)
 }
 
 /// Loads or drops a model; there is nothing to answer.
-async fn nothing(gate: &Gate, named: Named, kind: Kind, drops: bool) -> Result<Response, Problem> {
+async fn nothing(
+    gate: &Gate,
+    named: Named,
+    kind: Kind,
+    keep_alive: KeepAlive,
+) -> Result<Response, Problem> {
     let name = match named {
         Named::Elsewhere(name) => name,
         Named::Here(model) => {
-            if drops {
-                gate.unload_model(&model).await;
-            } else {
+            if keep_alive != KeepAlive::Drop {
                 memory::load(gate, &model).await?;
             }
+            memory::keep(gate, &model, keep_alive).await;
             format!("local/{}", model.name)
         }
     };
-    let body = lines::nothing(kind, &name, drops);
+    let body = lines::nothing(kind, &name, keep_alive == KeepAlive::Drop);
     Ok(json(StatusCode::OK, &body))
 }

@@ -114,6 +114,14 @@ pub enum ToEngine {
     },
     /// Answer with `Pong` from the compute thread's loop, not only from the reader.
     Ping(u64),
+    /// Keep a model that is in memory for so long after its last use, in place
+    /// of the configured time.
+    Keep {
+        /// The model's name.
+        model: String,
+        /// In milliseconds; `None` for as long as there is room.
+        for_ms: Option<u64>,
+    },
 }
 
 /// From the engine to the gate.

@@ -167,6 +167,10 @@ impl Compute {
                 }
             }
             ToEngine::Unload { model } => self.models.unload(&model),
+            ToEngine::Keep { model, for_ms } => {
+                let keep = for_ms.map(Duration::from_millis);
+                self.models.keep(&model, keep, Instant::now());
+            }
             ToEngine::Ping(number) => self.send(link, &FromEngine::Pong(number)),
         }
     }

@@ -123,6 +123,8 @@ struct Resident {
     most_cache: u64,
     load_ms: f64,
     used: Instant,
+    /// How long it stays after its last use; `None`: as long as there is room.
+    keep: Option<Duration>,
     /// To be dropped once no job uses it.
     leaving: bool,
 }
@@ -359,6 +361,7 @@ impl Models {
                 needed,
                 load_ms: load.took.as_secs_f64() * 1000.0,
                 used: Instant::now(),
+                keep: self.limits.keep_alive,
                 leaving: false,
             };
             let described = describe(&resident);
@@ -394,12 +397,17 @@ impl Models {
         }
     }
 
-    /// Drops what nobody used for as long as a model is kept. One in use counts
-    /// from now on.
+    /// Keeps a model for a time of its own.
+    pub(super) fn keep(&mut self, name: &str, keep: Option<Duration>, now: Instant) {
+        for resident in self.memory.iter_mut().filter(|r| r.name == name) {
+            resident.keep = keep;
+            resident.used = now;
+        }
+    }
+
+    /// Drops what nobody used for as long as it is kept. One in use counts from
+    /// now on.
     pub(super) fn expire(&mut self, now: Instant) {
-        let Some(keep) = self.limits.keep_alive else {
-            return;
-        };
         for resident in &mut self.memory {
             if resident.in_use() {
                 resident.used = now;
@@ -407,7 +415,8 @@ impl Models {
         }
         let before = self.memory.len();
         self.memory.retain(|r| {
-            let kept = now.saturating_duration_since(r.used) < keep;
+            let unused = now.saturating_duration_since(r.used);
+            let kept = r.keep.is_none_or(|keep| unused < keep);
             if !kept {
                 tracing::info!(model = r.name, "a model that nobody uses was dropped");
             }
@@ -420,10 +429,13 @@ impl Models {
 
     /// How long until [`Models::expire`] could have something to do.
     pub(super) fn next_expiry(&self, now: Instant) -> Option<Duration> {
-        let keep = self.limits.keep_alive?;
-        let oldest = self.memory.iter().map(|r| r.used).min()?;
-        // Not less than this, or a model in use would be looked at all the time.
-        Some((oldest + keep).saturating_duration_since(now).max(keep / 8))
+        let due = self.memory.iter().filter_map(|r| {
+            let keep = r.keep?;
+            let left = keep.saturating_sub(now.saturating_duration_since(r.used));
+            // Not less than this, or a model in use would be looked at all the time.
+            Some(left.max(keep / 8))
+        });
+        due.min()
     }
 
     /// What is in memory, for the gate.

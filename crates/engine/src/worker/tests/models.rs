@@ -139,6 +139,35 @@ fn a_model_that_nobody_uses_leaves_after_its_time() {
 }
 
 #[test]
+fn a_model_may_have_a_time_of_its_own() {
+    let engine = Engine::with(Options {
+        keep_alive: Some(Duration::from_secs(3_600)),
+        ..Options::default()
+    });
+    let source = engine.model("a", &endless());
+    let mut gate = engine.link();
+    let keep = |name: &str, for_ms| ToEngine::Keep {
+        model: name.into(),
+        for_ms,
+    };
+    for name in ["tiny", "b", "c"] {
+        gate.load(name, &source).unwrap();
+    }
+    gate.send(&keep("tiny", None));
+    gate.send(&keep("b", Some(1)));
+    gate.wait_for_models(&["c", "tiny"]);
+    // While it answers it stays.
+    gate.run(1, &source, ask("hi"));
+    gate.wait_for_content(1);
+    gate.send(&keep("tiny", Some(1)));
+    gate.send(&keep("c", Some(1)));
+    gate.wait_for_models(&["tiny"]);
+    gate.send(&ToEngine::Cancel(JobId(1)));
+    gate.wait_for_models(&[]);
+    gate.send(&keep("nobody", Some(1)));
+}
+
+#[test]
 fn both_kinds_share_the_budget() {
     let words = endless();
     let vectors = encoder();
