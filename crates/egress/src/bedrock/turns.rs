@@ -85,7 +85,7 @@ pub(super) fn turns(messages: &[Message]) -> Result<Turns, Unsupported> {
 
 /// A last turn of the assistant is one to go on from; Claude refuses white space
 /// at its end.
-fn trim_last(turns: &mut Vec<Turn>) {
+fn trim_last(turns: &mut [Turn]) {
     let Some(last) = turns.last_mut().filter(|turn| turn.role == "assistant") else {
         return;
     };
