@@ -320,12 +320,12 @@ fn a_client_that_leaves_stops_every_provider() {
                     .wait_until("the request", |d| d.requests().len() > number),
             );
             let mut reader = BufReader::new(stream);
-            while shown {
+            let mut waiting = shown;
+            while waiting {
                 let mut line = String::new();
-                reader.read_line(&mut line).unwrap();
-                if line.contains("two") {
-                    break;
-                }
+                let read = reader.read_line(&mut line).unwrap();
+                assert_ne!(read, 0, "{target}: the stream ended");
+                waiting = !line.contains("two");
             }
             drop(reader);
             rig.runtime.block_on(
