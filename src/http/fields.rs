@@ -72,6 +72,25 @@ impl Fields {
         }
     }
 
+    /// Takes `name` as the name of a function, of at most `longest` characters.
+    ///
+    /// # Errors
+    /// When it is missing or has other characters than names may have.
+    pub(crate) fn function_name(&mut self, longest: usize) -> Result<String, Problem> {
+        let name = self.required_string("name")?;
+        let well_formed = (1..=longest).contains(&name.len())
+            && name
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c));
+        if well_formed {
+            return Ok(name);
+        }
+        Err(Problem::field(
+            self.path_of("name"),
+            format!("The name must have 1 to {longest} letters, digits, '_', '-' or '.'."),
+        ))
+    }
+
     pub(crate) fn required_string(&mut self, name: &str) -> Result<String, Problem> {
         self.string(name)?
             .ok_or_else(|| self.missing(name, "a string"))

@@ -3,9 +3,10 @@
 //! No trait: there are four dialects, all are known here, and a provider names
 //! its own.
 
-use nearfar_domain::chat::Chat;
+use nearfar_domain::chat::{Chat, ToolCall};
 use nearfar_domain::events::{Event, Failure, FailureKind};
 use nearfar_domain::target::Dialect;
+use serde_json::Value;
 
 use crate::auth::is_vertex;
 use crate::provider::Provider;
@@ -40,6 +41,26 @@ impl Unsupported {
             message: message.into(),
         }
     }
+}
+
+/// A call's arguments as the object that some dialects take instead of text.
+///
+/// # Errors
+/// [`Unsupported`], when they are none.
+pub(crate) fn call_arguments(call: &ToolCall) -> Result<Value, Unsupported> {
+    let arguments = match call.arguments.trim() {
+        "" => "{}",
+        text => text,
+    };
+    serde_json::from_str(arguments)
+        .ok()
+        .filter(Value::is_object)
+        .ok_or_else(|| {
+            Unsupported::new(
+                "messages.tool_calls",
+                "a call's arguments are not a JSON object, which this provider needs",
+            )
+        })
 }
 
 impl From<Unsupported> for Failure {

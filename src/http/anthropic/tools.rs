@@ -40,17 +40,7 @@ fn tool(mut fields: Fields) -> Result<Tool, Problem> {
              and input_schema.",
         ));
     }
-    let name = fields.required_string("name")?;
-    let well_formed = (1..=128).contains(&name.len())
-        && name
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c));
-    if !well_formed {
-        return Err(Problem::field(
-            fields.path_of("name"),
-            "The name must have 1 to 128 letters, digits, '_', '-' or '.'.",
-        ));
-    }
+    let name = fields.function_name(128)?;
     let schema = fields
         .object("input_schema")?
         .ok_or_else(|| fields.missing("input_schema", "a JSON Schema"))?;

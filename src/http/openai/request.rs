@@ -384,31 +384,25 @@ pub(crate) fn tools(fields: &mut Fields) -> Result<Vec<Tool>, Problem> {
                     "The tool's type must be function.",
                 ));
             }
-            let mut function = tool
+            let function = tool
                 .object("function")?
                 .ok_or_else(|| tool.missing("function", "an object with a name"))?;
-            let name = function.required_string("name")?;
-            let well_formed = !name.is_empty()
-                && name.len() <= 64
-                && name
-                    .chars()
-                    .all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c));
-            if !well_formed {
-                return Err(Problem::field(
-                    function.path_of("name"),
-                    "The name must have 1 to 64 letters, digits, '_', '-' or '.'.",
-                ));
-            }
-            Ok(Tool {
-                name,
-                description: function.string("description")?,
-                parameters: function
-                    .object("parameters")?
-                    .map(|p| Value::Object(p.rest()).to_string()),
-                strict: function.boolean("strict")?,
-            })
+            function_tool(function)
         })
         .collect()
+}
+
+/// A function with its name, description and schema, as chat completions and
+/// responses spell it.
+pub(crate) fn function_tool(mut function: Fields) -> Result<Tool, Problem> {
+    Ok(Tool {
+        name: function.function_name(64)?,
+        description: function.string("description")?,
+        parameters: function
+            .object("parameters")?
+            .map(|schema| Value::Object(schema.rest()).to_string()),
+        strict: function.boolean("strict")?,
+    })
 }
 
 fn tool_choice(fields: &mut Fields, tools: &[Tool]) -> Result<ToolChoice, Problem> {

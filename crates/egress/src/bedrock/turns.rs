@@ -5,7 +5,7 @@ use nearfar_domain::chat::{Message, Part, Role};
 use nearfar_domain::thought::{Item, Origin, Thought};
 use serde_json::{Value, json};
 
-use crate::codec::Unsupported;
+use crate::codec::{Unsupported, call_arguments};
 use crate::picture::{self, Picture};
 
 /// What stands in for the turn that Converse wants first where a conversation
@@ -115,19 +115,7 @@ fn push(blocks: &mut Vec<Value>, message: &Message) -> Result<(), Unsupported> {
             Item::Part(Part::Text(text)) if text.trim().is_empty() => {}
             Item::Part(part) => blocks.push(block(part)?),
             Item::Call(call) => {
-                let arguments = match call.arguments.trim() {
-                    "" => "{}",
-                    text => text,
-                };
-                let input: Value = serde_json::from_str(arguments)
-                    .ok()
-                    .filter(Value::is_object)
-                    .ok_or_else(|| {
-                        Unsupported::new(
-                            "messages.tool_calls",
-                            "a call's arguments are not a JSON object, which this provider needs",
-                        )
-                    })?;
+                let input = call_arguments(call)?;
                 blocks.push(json!({"toolUse": {
                     "toolUseId": call.id, "name": call.name, "input": input
                 }}));

@@ -5,7 +5,7 @@ use nearfar_domain::chat::{Message, Part, Role, ToolCall};
 use nearfar_domain::thought::{Item, Origin};
 use serde_json::{Value, json};
 
-use crate::codec::Unsupported;
+use crate::codec::{Unsupported, call_arguments};
 use crate::picture::{self, Picture};
 
 /// What stands in for the turn that Gemini wants first where a conversation
@@ -113,19 +113,7 @@ fn assistant(parts: &mut Vec<Value>, message: &Message, wants: Wants) -> Result<
 }
 
 fn call_part(call: &ToolCall, wants: Wants, signed: &mut bool) -> Result<Value, Unsupported> {
-    let arguments = match call.arguments.trim() {
-        "" => "{}",
-        text => text,
-    };
-    let args: Value = serde_json::from_str(arguments)
-        .ok()
-        .filter(Value::is_object)
-        .ok_or_else(|| {
-            Unsupported::new(
-                "messages.tool_calls",
-                "a call's arguments are not a JSON object, which this provider needs",
-            )
-        })?;
+    let args = call_arguments(call)?;
     let mut function = json!({"name": call.name, "args": args});
     if wants.ids && !call.id.is_empty() {
         function["id"] = json!(call.id);

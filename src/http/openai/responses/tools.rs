@@ -5,6 +5,7 @@ use nearfar_domain::chat::{Tool, ToolChoice};
 use serde_json::Value;
 
 use crate::http::fields::Fields;
+use crate::http::openai::request::function_tool;
 use crate::http::problem::Problem;
 
 /// The most tools that one request may carry.
@@ -30,26 +31,7 @@ fn tool(path: &str, value: Value) -> Result<Tool, Problem> {
     if kind != "function" {
         return Err(Problem::field(fields.path_of("type"), hosted(&kind)));
     }
-    let name = fields.required_string("name")?;
-    let well_formed = !name.is_empty()
-        && name.len() <= 64
-        && name
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c));
-    if !well_formed {
-        return Err(Problem::field(
-            fields.path_of("name"),
-            "The name must have 1 to 64 letters, digits, '_', '-' or '.'.",
-        ));
-    }
-    Ok(Tool {
-        name,
-        description: fields.string("description")?,
-        parameters: fields
-            .object("parameters")?
-            .map(|schema| Value::Object(schema.rest()).to_string()),
-        strict: fields.boolean("strict")?,
-    })
+    function_tool(fields)
 }
 
 /// Why a kind of tool cannot be had. Only known kinds are quoted: others are
