@@ -196,6 +196,10 @@ def main():
             if answer["finish"] == "stop":
                 try:
                     errors = [error.message for error in validator.iter_errors(json.loads(answer["text"]))]
+                except re.error:
+                    # Python's expressions know no \\p{…}, which ECMA-262 has.
+                    count["answers, not judged"] += 1
+                    continue
                 except ValueError as error:
                     errors = [str(error)]
                 if errors:
