@@ -7,7 +7,8 @@ tokens; decode of 32 tokens after 0, 2,048 and 4,096) both engines run in turns;
 medians count. llama.cpp runs each cell with the flags that were best for it in
 a trial (of prefill 512, and of decode at the cell's depth up to 2,048): flash
 attention on or off, keys and values in f16 or q8_0. The limit of
-decode is the measured read bandwidth over the file's bytes that a token reads.
+decode is the read bandwidth, measured between the turns (on a shared machine it
+changes by the minute), over the file's bytes that a token reads.
 Exits with 1 when a cell is below 1.0, the geometric mean is below 1.6, or
 decode at depth 0 is below three quarters of the limit. Memory and load times are
 memory.py's.
@@ -145,7 +146,7 @@ def measure(args, path, cells):
         theirs.end()
     best = {cell: min(trials[trial_of(cell)], key=trials[trial_of(cell)].get) for cell in cells}
     ours.run("prefill", 32, 1)
-    result = {}
+    result, bandwidths = {}, []
     for flags in sorted(set(best.values())):
         theirs = Theirs(path, args.threads, *FLAGS[flags])
         theirs.run("prefill", 32, 1)
@@ -159,12 +160,14 @@ def measure(args, path, cells):
                 mine.append(ours.run(*cell, 10 + turn))
                 rest()
                 other.append(theirs.run(*cell, 10 + turn))
+                if cell == ("decode", 0):
+                    bandwidths.append(ours.ask("memory")["bandwidth_bytes_per_second"])
             result[cell] = (statistics.median(mine), statistics.median(other), flags)
         theirs.end()
     result = {cell: result[cell] for cell in cells}
-    end = ours.ask("memory")
+    bandwidths = bandwidths or [ours.ask("memory")["bandwidth_bytes_per_second"]]
     ours.end()
-    return result, {**ours.loaded, **end}
+    return result, {**ours.loaded, "bandwidth_bytes_per_second": statistics.median(bandwidths)}
 
 
 def main():
