@@ -49,19 +49,19 @@ fn engine_is_idle(daemon: &Daemon) -> Option<()> {
     (ready["engine"]["running"] == 0 && ready["engine"]["queued"] == 0).then_some(())
 }
 
+/// A long answer of this device's model, on its way.
+fn endless_answer(daemon: &Daemon) -> wire::Stream {
+    let body = endless("local/concierge", true);
+    let stream = wire::open(daemon.address(), "POST", CHAT, &[], &body).unwrap();
+    assert_eq!(stream.status, 200);
+    stream
+}
+
 #[test]
 fn an_engine_killed_in_mid_answer_goes_on_with_it() {
     let daemon = Daemon::start(DaemonOptions::default());
     daemon.wait_ready();
-    let mut stream = wire::open(
-        daemon.address(),
-        "POST",
-        CHAT,
-        &[],
-        &endless("local/concierge", true),
-    )
-    .unwrap();
-    assert_eq!(stream.status, 200);
+    let mut stream = endless_answer(&daemon);
     // Shown content: from here on no other leg can take over unseen.
     let mut seen = String::new();
     while !seen.contains("\"content\":\"") || seen.matches("data: ").count() < 4 {
@@ -95,14 +95,7 @@ fn an_engine_killed_in_mid_answer_goes_on_with_it() {
 fn an_engine_killed_twice_ends_the_answer_with_an_error_or_whole() {
     let daemon = Daemon::start(DaemonOptions::default());
     daemon.wait_ready();
-    let mut stream = wire::open(
-        daemon.address(),
-        "POST",
-        CHAT,
-        &[],
-        &endless("local/concierge", true),
-    )
-    .unwrap();
+    let mut stream = endless_answer(&daemon);
     let mut seen = String::new();
     let mut killed = 0;
     loop {

@@ -264,7 +264,7 @@ fn message(path: &str, value: Value) -> Result<Message, Problem> {
             ));
         }
     };
-    let content = content(&mut fields)?;
+    let content = text_or_parts(&mut fields, "content", part)?.unwrap_or_default();
     let tool_calls = match fields.array("tool_calls")? {
         None => Vec::new(),
         Some(_) if role != Role::Assistant => {
@@ -304,16 +304,23 @@ fn message(path: &str, value: Value) -> Result<Message, Problem> {
     Ok(message)
 }
 
-fn content(fields: &mut Fields) -> Result<Vec<Part>, Problem> {
-    let path = fields.path_of("content");
-    match fields.take("content") {
-        None => Ok(Vec::new()),
-        Some(Value::String(text)) => Ok(vec![Part::Text(text)]),
-        Some(Value::Array(parts)) => parts
-            .into_iter()
-            .enumerate()
-            .map(|(index, value)| part(&format!("{path}[{index}]"), value))
-            .collect(),
+/// Takes a field that is text or an array of what `part` reads.
+pub(crate) fn text_or_parts(
+    fields: &mut Fields,
+    name: &str,
+    part: fn(&str, Value) -> Result<Part, Problem>,
+) -> Result<Option<Vec<Part>>, Problem> {
+    let path = fields.path_of(name);
+    match fields.take(name) {
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(Some(vec![Part::Text(text)])),
+        Some(Value::Array(parts)) => {
+            let parts = parts.into_iter().enumerate();
+            parts
+                .map(|(index, value)| part(&format!("{path}[{index}]"), value))
+                .collect::<Result<_, _>>()
+                .map(Some)
+        }
         Some(other) => Err(Problem::field(
             &path,
             format!(

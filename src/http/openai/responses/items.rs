@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::http::fields::{Fields, kind};
 use crate::http::openai::request::MAX_MESSAGES;
+use crate::http::openai::request::text_or_parts;
 use crate::http::problem::Problem;
 
 /// Takes `input`: text, or items.
@@ -144,7 +145,7 @@ impl Turns {
                 ));
             }
         };
-        let content = content(fields, "content")?
+        let content = text_or_parts(fields, "content", part)?
             .ok_or_else(|| fields.missing("content", "a string or an array of parts"))?;
         if role == Role::Assistant && self.open().content.is_empty() {
             self.open().content = content;
@@ -171,7 +172,7 @@ impl Turns {
 
     fn output(&mut self, fields: &mut Fields) -> Result<(), Problem> {
         let id = fields.required_string("call_id")?;
-        let output = content(fields, "output")?
+        let output = text_or_parts(fields, "output", part)?
             .ok_or_else(|| fields.missing("output", "a string or an array of parts"))?;
         let mut turn = Message::text(Role::Tool, "");
         turn.content = output;
@@ -232,28 +233,6 @@ fn texts(fields: &mut Fields, name: &str) -> Result<String, Problem> {
         .filter_map(|part| part["text"].as_str())
         .collect();
     Ok(texts.join("\n"))
-}
-
-fn content(fields: &mut Fields, name: &str) -> Result<Option<Vec<Part>>, Problem> {
-    let path = fields.path_of(name);
-    match fields.take(name) {
-        None => Ok(None),
-        Some(Value::String(text)) => Ok(Some(vec![Part::Text(text)])),
-        Some(Value::Array(parts)) => {
-            let parts = parts.into_iter().enumerate();
-            parts
-                .map(|(index, value)| part(&format!("{path}[{index}]"), value))
-                .collect::<Result<_, _>>()
-                .map(Some)
-        }
-        Some(other) => Err(Problem::field(
-            &path,
-            format!(
-                "{path} must be a string or an array of parts, not {}.",
-                kind(&other)
-            ),
-        )),
-    }
 }
 
 fn part(path: &str, value: Value) -> Result<Part, Problem> {
