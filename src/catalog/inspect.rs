@@ -5,9 +5,7 @@ use std::path::Path;
 use nearfar_domain::frames::ModelSource;
 use nearfar_engine::gguf::{Gguf, LoadError};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
-use super::incoming::hex;
 use super::store::capabilities;
 use super::{CatalogError, EMBEDDED, LocalModel};
 
@@ -61,7 +59,7 @@ pub fn embedded() -> Option<(LocalModel, FileFacts)> {
         capabilities: capabilities(&facts),
         architecture: facts.architecture.clone(),
         file_bytes: bytes.len() as u64,
-        sha256: hex(&Sha256::digest(bytes)),
+        sha256: nearfar_engine::embedded_model_sha256().to_owned(),
         embedding: None,
     };
     Some((model, facts))

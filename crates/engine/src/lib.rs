@@ -41,6 +41,13 @@ pub fn embedded_model() -> &'static [u8] {
     include_bytes!("../../../models/concierge/concierge.gguf")
 }
 
+/// Its SHA-256 in hexadecimal, written down beside it: a process that only lists
+/// models would keep all of the weights in its memory after hashing them.
+pub fn embedded_model_sha256() -> &'static str {
+    let line = include_str!("../../../models/concierge/concierge.gguf.sha256");
+    line.split_whitespace().next().unwrap_or_default()
+}
+
 /// The model that ships inside the binary, opened.
 ///
 /// # Errors

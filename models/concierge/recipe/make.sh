@@ -19,4 +19,4 @@ for seed in $(seq 0 31); do
 done
 "$python" train.py "$work" --shards 0-31 --minutes "$minutes"
 "$python" export.py "$work" "$work/concierge.gguf"
-echo "Compare with models/concierge/evaluate $work/concierge.gguf, then copy it to models/concierge/concierge.gguf."
+echo "Compare with models/concierge/evaluate $work/concierge.gguf, then copy it to models/concierge/concierge.gguf and run there: sha256sum concierge.gguf > concierge.gguf.sha256"

@@ -490,5 +490,7 @@ fn the_model_in_the_binary_comes_first_and_can_use_tools() {
         (EMBEDDED, &ModelSource::Embedded)
     );
     assert!(models[0].capabilities.tools);
+    let digest = sha256(nearfar_engine::embedded_model());
+    assert_eq!(models[0].sha256, digest, "as written beside the file");
     assert_eq!(models[1].name, "a");
 }
