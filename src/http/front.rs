@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use axum::http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use axum::response::IntoResponse;
 use futures_util::FutureExt;
 use hyper::body::Incoming;
@@ -17,6 +17,7 @@ use tower::ServiceExt;
 use super::dialect::Dialect;
 use super::hosts::Hosts;
 use super::problem::Problem;
+use super::unread::Noted;
 use crate::telemetry::RequestIds;
 
 /// One listener's routes with what surrounds them.
@@ -51,6 +52,9 @@ impl Front {
         let checked = local.map_or(Ok(()), |local| {
             self.hosts.check(request.uri(), request.headers(), local)
         });
+        let (head, body) = request.into_parts();
+        let (body, unread) = Noted::new(body);
+        let request = Request::from_parts(head, Body::new(body));
         let mut response = match checked {
             Ok(()) => self.route(request).await,
             Err(problem) => problem.into_response(),
@@ -70,6 +74,10 @@ impl Front {
             response.headers_mut().remove("content-length");
             response.headers_mut().remove("x-nearfar-reason");
         }
+        if unread.get() {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
+        }
         if let Ok(id) = HeaderValue::try_from(id) {
             let headers = response.headers_mut();
             if dialect == Dialect::Anthropic {
@@ -81,8 +89,8 @@ impl Front {
         response
     }
 
-    async fn route(&self, request: Request<Incoming>) -> Response<Body> {
-        let routed = self.router.clone().oneshot(request.map(Body::new));
+    async fn route(&self, request: Request<Body>) -> Response<Body> {
+        let routed = self.router.clone().oneshot(request);
         match AssertUnwindSafe(routed).catch_unwind().await {
             Ok(Ok(response)) => response,
             Ok(Err(never)) => match never {},

@@ -103,6 +103,34 @@ fn get_request(path: &str, more: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{more}Connection: close\r\n\r\n")
 }
 
+/// A body that is still on its way when its request is refused: the client
+/// must know that this connection takes no other request.
+#[tokio::test]
+async fn a_reply_before_the_body_was_read_ends_the_connection() {
+    let running = start(length(1 << 20, LONG), limits());
+    let head = |path| {
+        format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+             Content-Length: 5\r\n\r\n"
+        )
+    };
+    let mut stream = connect(&running).await;
+    stream.write_all(head("/nothing").as_bytes()).await.unwrap();
+    let reply = rest(&mut stream).await;
+    assert!(reply.starts_with("HTTP/1.1 404 "), "{reply}");
+    assert!(reply.contains("connection: close"), "{reply}");
+
+    // One that was read leaves the connection open.
+    let mut stream = connect(&running).await;
+    for _ in 0..2 {
+        let whole = format!("{}12345", head("/length"));
+        stream.write_all(whole.as_bytes()).await.unwrap();
+        let reply = until(&mut stream, "\r\n\r\n5").await;
+        assert!(reply.starts_with("HTTP/1.1 200 "), "{reply}");
+        assert!(!reply.contains("connection: close"), "{reply}");
+    }
+}
+
 #[tokio::test]
 async fn every_reply_has_an_id_and_openais_shape() {
     let running = start(hello().merge(length(1 << 20, LONG)), limits());

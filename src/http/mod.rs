@@ -29,6 +29,7 @@ mod reply;
 pub mod route;
 mod stall;
 pub mod tags;
+mod unread;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
