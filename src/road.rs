@@ -242,6 +242,7 @@ fn opening_row(asked: &Asked, id: DecisionId) -> Row {
         completion_tokens: None,
         reasoning_tokens: None,
         cost_micro: None,
+        saved_micro: None,
         ttft_ms: None,
         duration_ms: 0.0,
         stream: asked.stream,

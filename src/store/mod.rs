@@ -110,6 +110,10 @@ pub struct Row {
     pub reasoning_tokens: Option<u64>,
     /// Cost in micro-units; `None` where a price or a count is not known.
     pub cost_micro: Option<u64>,
+    /// What the kept answer cost when it was made, in micro-units, where this
+    /// one came from the cache; `None` for all others and where it is not known.
+    #[serde(default)]
+    pub saved_micro: Option<u64>,
     /// Time to the first visible event, in milliseconds.
     pub ttft_ms: Option<f64>,
     /// Time to the end, in milliseconds.

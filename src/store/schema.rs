@@ -54,6 +54,9 @@ const MIGRATIONS: &[&str] = &[
     ) STRICT;
     CREATE INDEX failed_legs_by_request ON failed_legs (request);
 ",
+    "
+    ALTER TABLE requests ADD COLUMN saved_micro INTEGER;
+",
 ];
 
 /// Opens the ledger for writing: creates it with mode 0600, brings it up to

@@ -32,6 +32,7 @@ fn row(outcome: &str) -> Row {
         completion_tokens: Some(5),
         reasoning_tokens: Some(1),
         cost_micro: Some(7),
+        saved_micro: None,
         ttft_ms: Some(20.0),
         duration_ms: 100.0,
         stream: true,
@@ -229,7 +230,7 @@ fn more_groups_than_memory_should_hold_are_refused() {
     let fill = format!(
         "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < {MAX_GROUPS})
          INSERT INTO requests SELECT NULL, i, '', '', i, '', '', '', '', '', '', '', '', '', 'ok',
-            '', 1, 1, 1, 1, 1, 1, 1.0, 1.0, 0 FROM n"
+            '', 1, 1, 1, 1, 1, 1, 1.0, 1.0, 0, NULL FROM n"
     );
     connection.execute_batch(&fill).unwrap();
     let by_feature = UsageQuery {
@@ -486,4 +487,26 @@ fn legs_that_failed_are_kept_with_their_request() {
     let expected = [("far/a", "cut", 12, 3), ("far/b", "overloaded", 0, 3)];
     let expected = expected.map(|(a, b, c, d)| (a.to_owned(), b.to_owned(), c, d));
     assert_eq!(rows, expected);
+}
+
+#[test]
+fn what_the_cache_saved_is_written_down() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(dir.path()).unwrap();
+    ledger.record(Row {
+        cost_micro: Some(0),
+        saved_micro: Some(7),
+        ..row("ok")
+    });
+    ledger.record(row("ok"));
+    ledger.flush();
+    let connection = Connection::open(ledger.path()).unwrap();
+    let saved: (i64, i64) = connection
+        .query_row(
+            "SELECT sum(saved_micro), count(saved_micro) FROM requests",
+            [],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )
+        .unwrap();
+    assert_eq!(saved, (7, 1));
 }

@@ -308,6 +308,7 @@ mod tests {
             completion_tokens: Some(11),
             reasoning_tokens: None,
             cost_micro: Some(0),
+            saved_micro: None,
             ttft_ms: Some(40.0),
             duration_ms: 140.0,
             stream: true,

@@ -48,6 +48,10 @@ pub enum Reason {
     Deadline,
     /// It is the cheaper one.
     Cost,
+    /// The same request was answered before, and that answer was kept.
+    Cache,
+    /// A request that means the same was answered before.
+    SemanticCache,
 }
 
 impl Reason {
@@ -62,6 +66,8 @@ impl Reason {
             Reason::Health => "health",
             Reason::Deadline => "deadline",
             Reason::Cost => "cost",
+            Reason::Cache => "cache",
+            Reason::SemanticCache => "semantic_cache",
         }
     }
 }
