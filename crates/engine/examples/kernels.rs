@@ -2,13 +2,16 @@
 //! number of rows: GB/s of packed weights and GOPS.
 //!
 //! `cargo run --release -p nearfar-engine --example kernels -- [--threads N]
-//! [--shape OUTPUTSxINPUTS] [--isa NAME] [--types Q4K,Q6K] [--rows 1,512]`
+//! [--shape OUTPUTSxINPUTS] [--isa NAME] [--types Q4K,Q6K] [--rows 1,512] [--mib N]`
+//!
+//! With few rows, copies of the matrix fill `--mib` MiB (default 300), so that
+//! they come from memory; a small number shows what the kernels alone can.
 
 use nearfar_engine::gguf::TensorType;
 use nearfar_engine::{Isa, measure};
 
 const USAGE: &str = "usage: kernels [--threads N] [--shape OUTPUTSxINPUTS] [--isa NAME] \
-                     [--types Q4K,Q6K] [--rows 1,512]";
+                     [--types Q4K,Q6K] [--rows 1,512] [--mib N]";
 const TYPES: [TensorType; 8] = [
     TensorType::Q4K,
     TensorType::Q6K,
@@ -26,6 +29,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut rows = vec![1, 4, 8, 32, 512];
     let mut isas = Isa::available();
     let mut types = TYPES.to_vec();
+    let mut memory = measure::BEYOND_CACHES;
     let mut arguments = std::env::args().skip(1);
     while let Some(name) = arguments.next() {
         let value = arguments.next().ok_or(USAGE)?;
@@ -35,6 +39,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 let (outputs, inputs) = value.split_once('x').ok_or(USAGE)?;
                 shape = (outputs.parse()?, inputs.parse()?);
             }
+            "--mib" => memory = value.parse::<usize>()? << 20,
             "--rows" => rows = value.split(',').map(str::parse).collect::<Result<_, _>>()?,
             "--isa" => isas.retain(|isa| format!("{isa:?}").eq_ignore_ascii_case(&value)),
             "--types" => types.retain(|ty| value.split(',').any(|name| name == format!("{ty:?}"))),
@@ -50,8 +55,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         for ty in &types {
             print!("  {:5}", ty.name());
             for rows in &rows {
-                let speed =
-                    measure::product(threads, isa, *ty, shape, *rows, measure::BEYOND_CACHES)?;
+                let speed = measure::product(threads, isa, *ty, shape, *rows, memory)?;
                 print!(
                     "  {rows:3}: {:5.1} GB/s {:4.0} GOPS",
                     speed.gigabytes, speed.gigaops
