@@ -76,6 +76,7 @@ fn main() {
         reserved_tokens: 256,
         needs: vec![Ability::Tools],
         model: ModelChoice::Auto,
+        scope: std::sync::Arc::default(),
         side: Side::Auto,
         deadline_ms: Some(2_000.0),
         ttft_ms: Some(400.0),

@@ -3,12 +3,13 @@
 //! What is not here: the size of a body and how long it may take to arrive
 //! ([`crate::http`]), and privacy, which is a matter of the decision.
 
+mod identity;
+
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-/// Who pays, until there are keys that say so.
-pub const DEFAULT_TENANT: &str = "default";
+pub use identity::{DEFAULT_TENANT, Identity, WrongFeature};
 
 /// The door.
 pub struct Admission {
@@ -19,14 +20,14 @@ pub struct Admission {
 
 /// The right to one request. Gives its place back when dropped.
 pub struct Ticket {
-    tenant: &'static str,
+    identity: Arc<Identity>,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Ticket {
-    /// Who pays.
-    pub fn tenant(&self) -> &'static str {
-        self.tenant
+    /// Who asks.
+    pub fn identity(&self) -> &Arc<Identity> {
+        &self.identity
     }
 }
 
@@ -67,14 +68,14 @@ impl Admission {
     ///
     /// # Errors
     /// When there are too many, or nearfar is stopping.
-    pub fn admit(&self) -> Result<Ticket, TurnedAway> {
+    pub fn admit(&self, identity: &Arc<Identity>) -> Result<Ticket, TurnedAway> {
         if self.is_draining() {
             return Err(TurnedAway::Draining);
         }
         let permit = Arc::clone(&self.permits).try_acquire_owned();
         let limit = self.limit;
         Ok(Ticket {
-            tenant: DEFAULT_TENANT,
+            identity: Arc::clone(identity),
             _permit: permit.map_err(|_| TurnedAway::Busy { limit })?,
         })
     }
@@ -115,20 +116,26 @@ mod tests {
     #[tokio::test]
     async fn the_limit_holds_and_a_dropped_ticket_makes_room() {
         let door = Admission::new(2);
-        let first = door.admit().unwrap();
-        let _second = door.admit().unwrap();
-        assert_eq!(door.admit().err(), Some(TurnedAway::Busy { limit: 2 }));
+        let first = door.admit(&Arc::default()).unwrap();
+        let _second = door.admit(&Arc::default()).unwrap();
+        assert_eq!(
+            door.admit(&Arc::default()).err(),
+            Some(TurnedAway::Busy { limit: 2 })
+        );
         assert_eq!(door.under_way(), 2);
         drop(first);
-        assert!(door.admit().is_ok());
+        assert!(door.admit(&Arc::default()).is_ok());
     }
 
     #[tokio::test]
     async fn draining_turns_all_away_and_waits_for_those_inside() {
         let door = Admission::new(2);
-        let inside = door.admit().unwrap();
+        let inside = door.admit(&Arc::default()).unwrap();
         door.drain();
-        assert_eq!(door.admit().err(), Some(TurnedAway::Draining));
+        assert_eq!(
+            door.admit(&Arc::default()).err(),
+            Some(TurnedAway::Draining)
+        );
         let mut idle = Box::pin(door.idle());
         let waiting = std::future::poll_fn(|cx| {
             std::task::Poll::Ready(Future::poll(idle.as_mut(), cx).is_pending())

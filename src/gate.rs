@@ -13,6 +13,7 @@ use nearfar_domain::snapshot::TargetState;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use crate::admission::Identity;
 use crate::catalog::{Catalog, LocalModel};
 use crate::config::Config;
 use crate::conversations::Conversations;
@@ -96,6 +97,14 @@ impl Gate {
         let models = self.catalog.models();
         let see = |sources: &crate::snapshot::Sources<'_>| sources.snapshot(None);
         self.road.view.look(&models, see).targets
+    }
+
+    /// The targets that a caller may use, with their state of the moment.
+    pub fn targets_for(&self, identity: &Identity) -> Vec<TargetState> {
+        let mut targets = self.targets();
+        let scope = identity.scope();
+        targets.retain(|state| scope.allows(&state.target.id, state.target.zone()));
+        targets
     }
 
     /// The configuration in force.

@@ -24,7 +24,7 @@ use nearfar_domain::route::{self, Facts, ModelChoice, Side};
 use nearfar_domain::snapshot::{Snapshot, TargetState};
 
 use crate::account::{Account, Books};
-use crate::admission::{Admission, DEFAULT_TENANT, TurnedAway};
+use crate::admission::{Admission, Identity, TurnedAway};
 use crate::catalog::LocalModel;
 use crate::config::Privacy;
 use crate::execute::{self, Errand, Links};
@@ -72,7 +72,7 @@ impl Road {
         let id = decision_id::draw();
         let mut account = self.books.open(opening_row(&asked, id), arrived);
 
-        let ticket = self.admission.admit().map_err(|turned| {
+        let ticket = self.admission.admit(&asked.identity).map_err(|turned| {
             account.refused(turned.as_str());
             RoadError::from(turned)
         })?;
@@ -210,7 +210,7 @@ fn terms(asked: &Asked) -> Terms {
     let feature = asked.feature.as_deref().unwrap_or_default();
     Terms {
         priority: asked.priority,
-        share: format!("{DEFAULT_TENANT}/{feature}"),
+        share: format!("{}/{feature}", asked.identity.tenant()),
         begin_within_ms: None,
         purpose: asked.purpose,
     }
@@ -223,7 +223,12 @@ fn opening_row(asked: &Asked, id: DecisionId) -> Row {
     Row {
         time_ms,
         decision: id.to_string(),
-        tenant: DEFAULT_TENANT.to_owned(),
+        tenant: asked.identity.tenant().to_string(),
+        key: asked
+            .identity
+            .key()
+            .map(|key| key.to_string())
+            .unwrap_or_default(),
         feature: asked.feature.clone().unwrap_or_default(),
         prompt_version: asked.prompt_version.clone().unwrap_or_default(),
         conversation: asked.conversation.clone().unwrap_or_default(),
@@ -252,6 +257,8 @@ fn opening_row(asked: &Asked, id: DecisionId) -> Row {
 
 /// A request as a front dialect decoded it, whatever the dialect was.
 pub struct Asked {
+    /// Who asks.
+    pub identity: Arc<Identity>,
     /// Which front and endpoint: `openai.chat`, `openai.completions`, `route`.
     pub endpoint: &'static str,
     /// The model's name as the client wrote it: `auto`, `local/x`, `provider/x`, or a bare name.

@@ -266,7 +266,7 @@ pub struct Demo {
         Exit codes: 0 done, 1 failed, 2 wrong usage."
 )]
 pub struct Usage {
-    /// Group by these: day, tenant, feature, endpoint, model, target, zone, reason, outcome
+    /// Group by these: day, tenant, key, feature, endpoint, model, target, zone, reason, outcome
     #[arg(long, default_value = "target", value_name = "NAMES")]
     pub by: String,
     /// From this time on: an age such as 1d or 30m, or a date such as 2026-01-31 (UTC)

@@ -11,6 +11,7 @@ use axum::routing::{get, post};
 use super::anthropic::{self, count};
 use super::asked::{Understood, asked};
 use super::body::Bodies;
+use super::caller::Caller;
 use super::dialect::Dialect;
 use super::openai::{embeddings, models, request, responses};
 use super::problem::Problem;
@@ -63,16 +64,21 @@ pub(crate) fn is_known(path: &str) -> bool {
 
 async fn chat_completions(
     State(api): State<Arc<Api>>,
+    caller: Caller,
     request: Request,
 ) -> Result<Response, Problem> {
-    answer(&api, "openai.chat", request, |body| {
+    answer(&api, caller, "openai.chat", request, |body| {
         request::chat_completion(body).map(Into::into)
     })
     .await
 }
 
-async fn completions(State(api): State<Arc<Api>>, request: Request) -> Result<Response, Problem> {
-    answer(&api, "openai.completions", request, |body| {
+async fn completions(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    request: Request,
+) -> Result<Response, Problem> {
+    answer(&api, caller, "openai.completions", request, |body| {
         request::completion(body).map(Into::into)
     })
     .await
@@ -80,17 +86,23 @@ async fn completions(State(api): State<Arc<Api>>, request: Request) -> Result<Re
 
 async fn make_embeddings(
     State(api): State<Arc<Api>>,
+    caller: Caller,
     request: Request,
 ) -> Result<Response, Problem> {
-    answer(&api, "openai.embeddings", request, |body| {
+    answer(&api, caller, "openai.embeddings", request, |body| {
         embeddings::request(body).map(Into::into)
     })
     .await
 }
 
-async fn messages(State(api): State<Arc<Api>>, request: Request) -> Result<Response, Problem> {
+async fn messages(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    request: Request,
+) -> Result<Response, Problem> {
     answer(
         &api,
+        caller,
         "anthropic.messages",
         request,
         anthropic::request::message,
@@ -99,8 +111,12 @@ async fn messages(State(api): State<Arc<Api>>, request: Request) -> Result<Respo
 }
 
 /// Decides and does not run.
-async fn explain(State(api): State<Arc<Api>>, request: Request) -> Result<Response, Problem> {
-    let (asked, _) = read(&api, "route", request, |body| {
+async fn explain(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    request: Request,
+) -> Result<Response, Problem> {
+    let (asked, _) = read(&api, caller, "route", request, |body| {
         request::to_be_explained(body).map(Into::into)
     })
     .await?;
@@ -110,11 +126,12 @@ async fn explain(State(api): State<Arc<Api>>, request: Request) -> Result<Respon
 
 pub(crate) async fn answer(
     api: &Api,
+    caller: Caller,
     endpoint: &'static str,
     request: Request,
     understand: Understand,
 ) -> Result<Response, Problem> {
-    let (asked, wish) = read(api, endpoint, request, understand).await?;
+    let (asked, wish) = read(api, caller, endpoint, request, understand).await?;
     Ok(reply(api.gate.answer(asked).await?, wish).await)
 }
 
@@ -124,6 +141,7 @@ pub(crate) type Understand = fn(&[u8]) -> Result<Understood, Problem>;
 /// Reads a request: its body as the endpoint understands it, and its tags.
 pub(crate) async fn read(
     api: &Api,
+    caller: Caller,
     endpoint: &'static str,
     request: Request,
     understand: Understand,
@@ -132,11 +150,11 @@ pub(crate) async fn read(
     let body = api.bodies.read(&parts.headers, body).await?;
     // The text lives on in the request; the body's share of the allowance is
     // free again when this returns.
-    asked(endpoint, &parts.headers, understand(&body)?)
+    asked(caller, endpoint, &parts.headers, understand(&body)?)
 }
 
-async fn list_models(State(api): State<Arc<Api>>, request: Request) -> Response {
-    let targets = api.gate.targets();
+async fn list_models(State(api): State<Arc<Api>>, caller: Caller, request: Request) -> Response {
+    let targets = api.gate.targets_for(&caller.0);
     let list = match Dialect::of(request.uri().path(), request.headers()) {
         Dialect::Anthropic => anthropic::models::list(&targets),
         _ => models::list(&targets),
@@ -146,10 +164,11 @@ async fn list_models(State(api): State<Arc<Api>>, request: Request) -> Response 
 
 async fn find_model(
     State(api): State<Arc<Api>>,
+    caller: Caller,
     Path(id): Path<String>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let targets = api.gate.targets();
+    let targets = api.gate.targets_for(&caller.0);
     let found = match Dialect::of(request.uri().path(), request.headers()) {
         Dialect::Anthropic => anthropic::models::find(&targets, &id),
         _ => models::find(&targets, &id),

@@ -6,6 +6,7 @@ use nearfar_domain::explain::Ability;
 use nearfar_domain::frames::Purpose;
 use serde_json::{Map, Value};
 
+use super::caller::Caller;
 use super::dialect::Form;
 use super::problem::Problem;
 use super::reply::Wish;
@@ -65,6 +66,7 @@ pub(crate) fn needs(chat: &Chat) -> Vec<Ability> {
 /// # Errors
 /// Names the tag that is wrong.
 pub(crate) fn asked(
+    caller: Caller,
     endpoint: &'static str,
     headers: &HeaderMap,
     request: Understood,
@@ -74,6 +76,7 @@ pub(crate) fn asked(
         form: request.form,
         stream: request.stream,
     };
+    let Caller(identity) = caller;
     let asked = Asked {
         endpoint,
         model: request.model,
@@ -88,7 +91,8 @@ pub(crate) fn asked(
         max_cost_micro: tags.max_cost_micro,
         priority: tags.priority,
         purpose: Purpose::Answer,
-        feature: tags.feature,
+        feature: identity.feature(tags.feature)?,
+        identity,
         conversation: tags.conversation,
         prompt_version: tags.prompt,
     };

@@ -12,6 +12,7 @@ mod anthropic;
 mod api;
 mod asked;
 mod body;
+mod caller;
 mod collect;
 mod dialect;
 mod fields;

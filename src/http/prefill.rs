@@ -21,6 +21,7 @@ use serde_json::json;
 
 use super::api::Api;
 use super::asked::asked;
+use super::caller::Caller;
 use super::openai::request;
 use super::problem::Problem;
 use super::reply;
@@ -29,13 +30,14 @@ use crate::road::{Answer, Asked};
 /// Answers when the prompt is computed.
 pub(crate) async fn prefill(
     State(api): State<Arc<Api>>,
+    caller: Caller,
     request: Request,
 ) -> Result<Response, Problem> {
     let arrived = Instant::now();
     let (parts, body) = request.into_parts();
     let body = api.bodies.read(&parts.headers, body).await?;
     let (request, pin) = request::prefill(&body)?;
-    let (asked, _) = asked("prefill", &parts.headers, request.into())?;
+    let (asked, _) = asked(caller, "prefill", &parts.headers, request.into())?;
     drop(body);
     if asked
         .target

@@ -138,6 +138,20 @@ impl Problem {
         )
     }
 
+    /// The key or its tenant may not use the model that was named.
+    pub(crate) fn not_this_model() -> Self {
+        let message = "This key may not use this model. The list of models has those that it may.";
+        Self::out_of_scope("key_scope", "model", message)
+    }
+
+    /// The key or its tenant may not do this. `message` says what it may.
+    pub(crate) fn out_of_scope(code: &str, param: &str, message: impl Into<String>) -> Self {
+        let status = StatusCode::FORBIDDEN;
+        let mut problem = Self::new(status, "permission_error", code, message.into());
+        problem.0.param = Some(param.to_owned());
+        problem
+    }
+
     /// The body is larger than the limit.
     pub fn too_large(limit_bytes: usize) -> Self {
         let mib = limit_bytes as f64 / f64::from(1 << 20);
@@ -232,6 +246,11 @@ impl Problem {
         );
         if refusal == Refusal::Health {
             problem.0.retry_after_ms = Some(1_000);
+        }
+        if refusal == Refusal::Scope {
+            problem.0.status = StatusCode::FORBIDDEN;
+            problem.0.kind = "permission_error";
+            problem.0.param = Some("model".to_owned());
         }
         if only_too_long(&explanation) {
             // What OpenAI's clients look for to shorten a conversation.
@@ -480,6 +499,7 @@ fn refusal_code(refusal: Refusal) -> &'static str {
         Refusal::Health => "targets_down",
         Refusal::Cost => "cost_limit",
         Refusal::Route => "route_excludes_all",
+        Refusal::Scope => "key_scope",
     }
 }
 
@@ -509,6 +529,9 @@ fn refusal_message(refusal: Refusal, explanation: &Explanation) -> String {
         Refusal::Route => {
             "x-nearfar-route leaves no target. Set it to `auto` or leave it out.".to_owned()
         }
+        Refusal::Scope => "This key may not use the target that was asked for. GET /v1/models \
+             lists what it may use."
+            .to_owned(),
     };
     let reasons: Vec<String> = explanation
         .candidates

@@ -32,7 +32,7 @@ impl Road {
     /// # Errors
     /// Why nobody would answer the request, or why its model cannot count.
     pub async fn count(&self, asked: Asked) -> Result<Counted, RoadError> {
-        let _ticket = self.admission.admit()?;
+        let _ticket = self.admission.admit(&asked.identity)?;
         let id = decision_id::draw();
         let Considered {
             request,

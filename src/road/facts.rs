@@ -1,5 +1,7 @@
 //! A request's measures: what the decision may know of it.
 
+use std::sync::Arc;
+
 use nearfar_domain::chat::{Part, Prompt};
 use nearfar_domain::ids::DecisionId;
 use nearfar_domain::privacy::{Say, Source, Zone};
@@ -20,7 +22,7 @@ const TOKENS_PER_PICTURE: usize = 800;
 const MOST_RESERVED: u32 = 256;
 
 /// All that speak about privacy: the owner's default, the owner's ceiling for
-/// the feature, the request itself.
+/// the feature, the tenant and the key, the request itself.
 pub(super) fn says(privacy: &Privacy, asked: &Asked) -> Vec<Say> {
     let config = |zone| Say {
         source: Source::Config,
@@ -29,6 +31,7 @@ pub(super) fn says(privacy: &Privacy, asked: &Asked) -> Vec<Say> {
     let feature = asked.feature.as_ref();
     let mut says = vec![config(privacy.default)];
     says.extend(feature.and_then(|name| privacy.features.get(name).copied().map(config)));
+    says.extend(asked.identity.says());
     says.extend_from_slice(&asked.says);
     if asked.side == Side::Local {
         // Asking for local is asking not to leave.
@@ -54,6 +57,7 @@ pub(super) fn facts(asked: &Asked, id: DecisionId, model: ModelChoice, expected:
         reserved_tokens: MOST_RESERVED.min(limit),
         needs: asked.needs.clone(),
         model,
+        scope: Arc::clone(asked.identity.scope()),
         side: asked.side,
         deadline_ms: asked.deadline_ms,
         ttft_ms: asked.ttft_ms,

@@ -2,7 +2,8 @@
 
 use nearfar_domain::ids::TargetId;
 use nearfar_domain::route::ModelChoice;
-use nearfar_domain::snapshot::Snapshot;
+use nearfar_domain::scope::Scope;
+use nearfar_domain::snapshot::{Snapshot, TargetState};
 
 use super::{Asked, RoadError};
 use crate::catalog::LocalModel;
@@ -32,7 +33,7 @@ pub(super) fn resolve(
     }
     let full = TargetId::parse(&name);
     let snapshot = view.look(models, |sources| sources.snapshot(full.as_ref()));
-    let model = choose(&name, full, &snapshot)?;
+    let model = choose(&name, full, &snapshot, asked.identity.scope())?;
     Ok((model, snapshot))
 }
 
@@ -41,6 +42,7 @@ fn choose(
     name: &str,
     full: Option<TargetId>,
     snapshot: &Snapshot,
+    scope: &Scope,
 ) -> Result<ModelChoice, RoadError> {
     if name.is_empty() || name == "auto" {
         return Ok(ModelChoice::Auto);
@@ -51,12 +53,20 @@ fn choose(
     {
         return Ok(ModelChoice::Named(full));
     }
+    // Names that the caller may not use are not proposed, and give no doubt.
+    let allowed = |state: &&TargetState| scope.allows(&state.target.id, state.target.zone());
+    let usable = || snapshot.targets.iter().filter(allowed);
+    let usable = || usable().map(|state| &state.target.id);
     // A provider's own names may have slashes, so a full name that is not there
     // may still be a bare one.
-    let bare: Vec<&TargetId> = ids().filter(|id| id.model() == name).collect();
+    let mut bare: Vec<&TargetId> = usable().filter(|id| id.model() == name).collect();
+    if bare.is_empty() {
+        // The decision refuses it, with the reason.
+        bare.extend(ids().find(|id| id.model() == name));
+    }
     match bare.as_slice() {
         [one] => Ok(ModelChoice::Named((*one).clone())),
-        [] => Err(no_such(name, &ids().collect::<Vec<_>>())),
+        [] => Err(no_such(name, &usable().collect::<Vec<_>>())),
         several => Err(RoadError::NoSuchModel(format!(
             "Several targets have a model of this name. Name one of them: {}.",
             list(several.iter().map(|id| id.to_string()))
@@ -120,7 +130,7 @@ fn distance(a: &str, b: &str) -> usize {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use nearfar_domain::snapshot::{Health, Latency, TargetState};
+    use nearfar_domain::snapshot::{Health, Latency};
     use nearfar_domain::target::{Capabilities, Place, Target};
 
     use super::*;
@@ -169,7 +179,7 @@ mod tests {
             "openrouter/meta-llama/llama-3.2-3b",
             "openrouter/shared",
         ]);
-        choose(name, TargetId::parse(name), &world).map_err(|error| match error {
+        choose(name, TargetId::parse(name), &world, &Scope::all()).map_err(|error| match error {
             RoadError::NoSuchModel(text) => text,
             other => format!("{other:?}"),
         })

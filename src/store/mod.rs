@@ -72,8 +72,11 @@ pub struct Row {
     pub time_ms: i64,
     /// `dec_…`.
     pub decision: String,
-    /// Who pays; `default` until there are keys.
+    /// Who pays; `default` where nobody else was told.
     pub tenant: String,
+    /// The id of the key that the request came with; empty without one.
+    #[serde(default)]
+    pub key: String,
     /// What for; empty when the request did not say.
     pub feature: String,
     /// `name@version` of the prompt, or empty.

@@ -57,6 +57,9 @@ const MIGRATIONS: &[&str] = &[
     "
     ALTER TABLE requests ADD COLUMN saved_micro INTEGER;
 ",
+    "
+    ALTER TABLE requests ADD COLUMN key TEXT NOT NULL DEFAULT '';
+",
 ];
 
 /// Opens the ledger for writing: creates it with mode 0600, brings it up to

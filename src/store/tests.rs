@@ -14,6 +14,7 @@ fn row(outcome: &str) -> Row {
         time_ms: 1_700_000_000_000,
         decision: "dec_00".into(),
         tenant: "default".into(),
+        key: String::new(),
         feature: "kiosk".into(),
         prompt_version: String::new(),
         conversation: String::new(),
@@ -229,8 +230,10 @@ fn more_groups_than_memory_should_hold_are_refused() {
     let connection = Connection::open(ledger.path()).unwrap();
     let fill = format!(
         "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < {MAX_GROUPS})
-         INSERT INTO requests SELECT NULL, i, '', '', i, '', '', '', '', '', '', '', '', '', 'ok',
-            '', 1, 1, 1, 1, 1, 1, 1.0, 1.0, 0, NULL FROM n"
+         INSERT INTO requests (time_ms, decision, tenant, feature, prompt_version, conversation,
+            endpoint, model, target, zone, ceiling, ceiling_source, reason, outcome, failure,
+            attempts, duration_ms, stream)
+         SELECT i, '', '', i, '', '', '', '', '', '', '', '', '', 'ok', '', 1, 1.0, 0 FROM n"
     );
     connection.execute_batch(&fill).unwrap();
     let by_feature = UsageQuery {

@@ -21,6 +21,8 @@ pub enum Dimension {
     Day,
     /// Who pays.
     Tenant,
+    /// The key's id; empty without one.
+    Key,
     /// What for; empty where the request did not say.
     Feature,
     /// `openai.chat`, …
@@ -40,15 +42,16 @@ pub enum Dimension {
 /// A name that is no [`Dimension`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "usage cannot be grouped by {0:?}; name some of day, tenant, feature, endpoint, model, target, zone, reason, outcome, separated by commas"
+    "usage cannot be grouped by {0:?}; name some of day, tenant, key, feature, endpoint, model, target, zone, reason, outcome, separated by commas"
 )]
 pub struct UnknownDimension(String);
 
 impl Dimension {
     /// All of them, in the order of [`UsageLine::group`].
-    pub const ALL: [Dimension; 9] = [
+    pub const ALL: [Dimension; 10] = [
         Dimension::Day,
         Dimension::Tenant,
+        Dimension::Key,
         Dimension::Feature,
         Dimension::Endpoint,
         Dimension::Model,
@@ -63,6 +66,7 @@ impl Dimension {
         match self {
             Dimension::Day => "day",
             Dimension::Tenant => "tenant",
+            Dimension::Key => "key",
             Dimension::Feature => "feature",
             Dimension::Endpoint => "endpoint",
             Dimension::Model => "model",

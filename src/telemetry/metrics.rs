@@ -290,6 +290,7 @@ mod tests {
             time_ms: 1,
             decision: "dec_1".into(),
             tenant: "default".into(),
+            key: String::new(),
             feature: String::new(),
             prompt_version: String::new(),
             conversation: String::new(),

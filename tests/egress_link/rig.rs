@@ -235,6 +235,7 @@ fn job(id: JobId, ask: Ask) -> EgressJob {
         reserved_tokens: 1,
         needs: Vec::new(),
         model: ModelChoice::Named(target),
+        scope: std::sync::Arc::default(),
         side: Side::Auto,
         deadline_ms: None,
         ttft_ms: None,

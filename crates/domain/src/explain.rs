@@ -88,6 +88,8 @@ pub enum Refusal {
     Cost,
     /// The request's own routing wish leaves nothing.
     Route,
+    /// Its caller may use none of the targets that could answer.
+    Scope,
 }
 
 impl Refusal {
@@ -100,6 +102,7 @@ impl Refusal {
             Refusal::Health => "health",
             Refusal::Cost => "cost",
             Refusal::Route => "route",
+            Refusal::Scope => "scope",
         }
     }
 }
@@ -138,6 +141,8 @@ pub enum Exclusion {
     BeyondCeiling,
     /// The request named another target, or `auto` may not choose this one.
     NotAsked,
+    /// The request's key or tenant may not use it.
+    OutOfScope,
     /// The request asked for local or for remote targets only.
     RouteTag,
     /// Lacks the ability of this name.
@@ -228,6 +233,7 @@ impl Exclusion {
         match self {
             Exclusion::BeyondCeiling => "beyond the request's privacy ceiling".to_owned(),
             Exclusion::NotAsked => "not the model asked for".to_owned(),
+            Exclusion::OutOfScope => "the request's key or tenant may not use it".to_owned(),
             Exclusion::RouteTag => "excluded by the request's route".to_owned(),
             Exclusion::Lacks(ability) => format!("cannot do {}", ability.as_str()),
             Exclusion::ContextTooSmall { need, has } => {

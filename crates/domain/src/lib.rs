@@ -7,7 +7,7 @@
 //!
 //! In reading order: [`chat`] is the request, [`privacy`] decides how far it
 //! may go, [`target`] and [`snapshot`] describe what could answer it,
-//! [`route`] chooses, [`explain`] says why, [`events`] is the answer, and
+//! [`scope`] is what its caller may use, [`route`] chooses, [`explain`] says why, [`events`] is the answer, and
 //! [`frames`] is how both cross a process boundary.
 
 pub mod chat;
@@ -21,6 +21,7 @@ pub mod price;
 pub mod privacy;
 pub mod redact;
 pub mod route;
+pub mod scope;
 pub mod snapshot;
 pub mod target;
 pub mod thought;

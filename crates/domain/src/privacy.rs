@@ -62,6 +62,10 @@ pub enum Source {
     UnknownTag,
     /// The request asked for local targets only.
     Route,
+    /// The configuration's ceiling for the tenant.
+    Tenant,
+    /// The key that the request came with.
+    Key,
     /// An earlier turn of the same conversation.
     Conversation,
     /// The guard found an identifier that must not go farther.
@@ -80,6 +84,8 @@ impl Source {
             Source::Tag => "tag",
             Source::UnknownTag => "unknown_tag",
             Source::Route => "route",
+            Source::Tenant => "tenant",
+            Source::Key => "key",
             Source::Conversation => "conversation",
             Source::Detector => "detector",
             Source::Redact => "redact",

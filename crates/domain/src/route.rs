@@ -4,12 +4,15 @@
 //! health, cost); what is left is frozen. Then predict time and price, score,
 //! and put the legs in order. Failover later walks these legs and no others.
 
+use std::sync::Arc;
+
 use crate::explain::{
     Ability, Candidate, Exclusion, Explanation, Forecast, Outcome, Reason, Refusal, Verdict,
 };
 use crate::ids::{DecisionId, TargetId};
 use crate::price::Price;
 use crate::privacy::{Classified, Confined, Portable, Zone};
+use crate::scope::Scope;
 use crate::snapshot::{Health, Snapshot, TargetState};
 use crate::target::{Dialect, Place, RemoteZone};
 
@@ -28,6 +31,8 @@ pub struct Facts {
     pub needs: Vec<Ability>,
     /// Which model was asked for.
     pub model: ModelChoice,
+    /// What the caller may use.
+    pub scope: Arc<Scope>,
     /// Which side was asked for.
     pub side: Side,
     /// Whole answer within, in milliseconds.
@@ -274,6 +279,9 @@ fn exclude(state: &TargetState, ceiling: Zone, facts: &Facts) -> Option<Exclusio
     if !wanted {
         return Some(Exclusion::NotAsked);
     }
+    if !facts.scope.allows(&target.id, target.zone()) {
+        return Some(Exclusion::OutOfScope);
+    }
     if target.zone() > ceiling {
         return Some(Exclusion::BeyondCeiling);
     }
@@ -455,6 +463,8 @@ fn refusal(exclusions: &[Option<Exclusion>]) -> Refusal {
         Refusal::Cost
     } else if any(|e| matches!(e, Exclusion::BeyondCeiling)) {
         Refusal::Privacy
+    } else if any(|e| matches!(e, Exclusion::OutOfScope)) {
+        Refusal::Scope
     } else if any(|e| matches!(e, Exclusion::Lacks(_) | Exclusion::ContextTooSmall { .. })) {
         Refusal::Capability
     } else if any(|e| matches!(e, Exclusion::RouteTag)) {

@@ -82,6 +82,7 @@ fn facts() -> Facts {
         reserved_tokens: 256,
         needs: Vec::new(),
         model: ModelChoice::Auto,
+        scope: Arc::default(),
         side: Side::Auto,
         deadline_ms: None,
         ttft_ms: None,
@@ -252,6 +253,46 @@ fn any_state() -> impl Strategy<Value = TargetState> {
 }
 
 proptest! {
+    /// A scope leaves out what it does not cover, adds nothing, and is told.
+    #[test]
+    fn a_scope_only_narrows(
+        targets in proptest::collection::vec(any_state(), 0..20),
+        zone in 0..3u8,
+        patterns in proptest::option::of(proptest::collection::vec(
+            prop::sample::select(vec!["*", "local/*", "*/m", "*a*", "*1*", "x/y"]), 0..3)),
+        zones in proptest::option::of(proptest::collection::vec(
+            prop::sample::select(vec![Zone::Device, Zone::Site, Zone::Cloud]), 0..3)),
+    ) {
+        let zone = [Zone::Device, Zone::Site, Zone::Cloud][usize::from(zone)];
+        let parse = |text: &str| crate::scope::Pattern::parse(text).unwrap();
+        let grant = crate::scope::Grant {
+            targets: patterns.map(|all| all.into_iter().map(parse).collect()),
+            zones,
+        };
+        let scope = Arc::new(Scope::all().narrowed(grant));
+        let snapshot = Snapshot { targets };
+        let explain = |facts: &Facts| match decide(request(zone), facts, &snapshot) {
+            Ok(decision) => decision.explanation,
+            Err(refused) => refused,
+        };
+        let wide = explain(&facts());
+        let narrow = explain(&Facts { scope: Arc::clone(&scope), ..facts() });
+        for (before, after) in wide.candidates.iter().zip(&narrow.candidates) {
+            let allowed = scope.allows(&after.target, after.zone);
+            match &after.outcome {
+                Outcome::Leg { .. } => {
+                    prop_assert!(allowed);
+                    let was_able = matches!(before.outcome,
+                        Outcome::Leg { .. } | Outcome::Excluded(Exclusion::Outranked));
+                    prop_assert!(was_able);
+                }
+                Outcome::Excluded(Exclusion::OutOfScope) => prop_assert!(!allowed),
+                Outcome::Excluded(Exclusion::NotAsked) => {}
+                Outcome::Excluded(_) => prop_assert!(allowed),
+            }
+        }
+    }
+
     /// Whatever the state of the world, no leg lies beyond the ceiling, lacks a
     /// needed ability or is down, and every target is accounted for.
     #[test]

@@ -15,15 +15,24 @@ use serde_json::json;
 
 use super::request;
 use crate::http::api::{Api, read};
+use crate::http::caller::Caller;
 use crate::http::problem::Problem;
 use crate::http::reply;
 
 /// `{"input_tokens": …}`, and under `nearfar` what it was counted for.
 pub(crate) async fn count_tokens(
     State(api): State<Arc<Api>>,
+    caller: Caller,
     request: Request,
 ) -> Result<Response, Problem> {
-    let (asked, _) = read(&api, "anthropic.count_tokens", request, request::message).await?;
+    let (asked, _) = read(
+        &api,
+        caller,
+        "anthropic.count_tokens",
+        request,
+        request::message,
+    )
+    .await?;
     let counted = api.gate.count(asked).await?;
     let target = counted.target.to_string();
     let body = json!({

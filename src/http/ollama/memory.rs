@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use nearfar_domain::events::{Failure, FailureKind};
+use nearfar_domain::ids::TargetId;
+use nearfar_domain::privacy::Zone;
 
 use super::options::KeepAlive;
+use crate::admission::Identity;
 use crate::catalog::LocalModel;
 use crate::gate::Gate;
 use crate::http::problem::Problem;
@@ -28,14 +31,23 @@ pub(super) enum Named {
 /// Finds the model that a request means.
 ///
 /// # Errors
-/// When there is none of this name.
-pub(super) fn named(gate: &Gate, model: &str, tags: &Tags) -> Result<Named, Problem> {
+/// When there is none of this name, or the caller may not use it.
+pub(super) fn named(
+    gate: &Gate,
+    identity: &Identity,
+    model: &str,
+    tags: &Tags,
+) -> Result<Named, Problem> {
+    let may_use = |model: &LocalModel| {
+        let target = TargetId::local(&model.name);
+        identity.scope().allows(&target, Zone::Device)
+    };
     let name = match &tags.target {
         Some(target) => target.to_string(),
         None => model.trim().to_owned(),
     };
     if name.is_empty() || name == "auto" {
-        return match gate.default_model() {
+        return match gate.default_model().filter(may_use) {
             Some(model) => Ok(Named::Here(model)),
             None => Ok(Named::Elsewhere(name)),
         };
@@ -43,9 +55,12 @@ pub(super) fn named(gate: &Gate, model: &str, tags: &Tags) -> Result<Named, Prob
     let models = gate.catalog().models();
     let bare = name.strip_prefix("local/").unwrap_or(&name);
     if let Some(model) = models.iter().find(|model| model.name == bare) {
+        if !may_use(model) {
+            return Err(Problem::not_this_model());
+        }
         return Ok(Named::Here(model.clone()));
     }
-    let targets = gate.targets();
+    let targets = gate.targets_for(identity);
     let is_it = |id: String| id == name || id.split_once('/').is_some_and(|(_, m)| m == name);
     if targets
         .iter()

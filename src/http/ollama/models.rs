@@ -7,13 +7,15 @@
 use std::sync::Arc;
 
 use nearfar_domain::frames::LoadedModel;
+use nearfar_domain::ids::TargetId;
+use nearfar_domain::privacy::Zone;
 use nearfar_domain::snapshot::TargetState;
 use nearfar_domain::target::Capabilities;
 use serde_json::{Value, json};
 
 use super::clock;
+use crate::admission::Identity;
 use crate::catalog::{Catalog, FileFacts, LocalModel};
-use crate::gate::Gate;
 
 /// The release of Ollama whose API this is: clients compare it with what they
 /// need. nearfar's own version stands beside it.
@@ -26,8 +28,8 @@ pub(super) struct Described {
     added_ms: Option<i64>,
 }
 
-/// This device's models.
-pub(super) fn described(catalog: &Arc<Catalog>) -> Vec<Described> {
+/// This device's models that a caller may use.
+pub(super) fn described(catalog: &Arc<Catalog>, caller: &Identity) -> Vec<Described> {
     let manifests = catalog
         .store()
         .manifests()
@@ -48,7 +50,11 @@ pub(super) fn described(catalog: &Arc<Catalog>) -> Vec<Described> {
             added_ms: manifest.map(|manifest| manifest.added_ms),
         }
     };
-    models.iter().map(describe).collect()
+    let may_use = |model: &&LocalModel| {
+        let target = TargetId::local(&model.name);
+        caller.scope().allows(&target, Zone::Device)
+    };
+    models.iter().filter(may_use).map(describe).collect()
 }
 
 /// `/api/version`.
@@ -56,10 +62,9 @@ pub(super) fn version() -> Value {
     json!({"version": OLLAMA, "nearfar": env!("CARGO_PKG_VERSION")})
 }
 
-/// `/api/tags`.
-pub(super) fn tags(gate: &Gate, described: &[Described]) -> Value {
+/// `/api/tags`, of targets that the caller may use.
+pub(super) fn tags(targets: &[TargetState], described: &[Described]) -> Value {
     let mut models: Vec<Value> = described.iter().map(here).collect();
-    let targets = gate.targets();
     let far = targets.iter().filter(|state| !state.target.id.is_local());
     models.extend(far.map(elsewhere));
     models.push(json!({
@@ -69,13 +74,12 @@ pub(super) fn tags(gate: &Gate, described: &[Described]) -> Value {
 }
 
 /// `/api/show`; `None` when there is no model of this name.
-pub(super) fn show(gate: &Gate, described: &[Described], name: &str) -> Option<Value> {
+pub(super) fn show(targets: &[TargetState], described: &[Described], name: &str) -> Option<Value> {
     if name == "auto" {
         return Some(json!({
             "details": no_details(), "model_info": {}, "capabilities": ["completion"],
         }));
     }
-    let targets = gate.targets();
     let bare = name.strip_prefix("local/").unwrap_or(name);
     if let Some(found) = described.iter().find(|d| d.model.name == bare) {
         // The engine may have learned more about it than its file says.

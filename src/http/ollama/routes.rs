@@ -7,6 +7,8 @@ use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, delete, get, post};
+use nearfar_domain::ids::TargetId;
+use nearfar_domain::privacy::Zone;
 
 use super::lines::{self, Kind};
 use super::memory::{self, Named};
@@ -16,6 +18,7 @@ use super::request::{self, Read};
 use crate::gate::Gate;
 use crate::http::api::Api;
 use crate::http::asked::asked;
+use crate::http::caller::Caller;
 use crate::http::fields::Fields;
 use crate::http::problem::Problem;
 use crate::http::reply::{json, reply};
@@ -65,21 +68,32 @@ async fn version() -> Response {
     json(StatusCode::OK, &models::version())
 }
 
-async fn list(State(api): State<Arc<Api>>) -> Result<Response, Problem> {
-    let described = described(&api.gate).await?;
-    Ok(json(StatusCode::OK, &models::tags(&api.gate, &described)))
+async fn list(State(api): State<Arc<Api>>, caller: Caller) -> Result<Response, Problem> {
+    let described = described(&api.gate, &caller).await?;
+    Ok(json(
+        StatusCode::OK,
+        &models::tags(&api.gate.targets_for(&caller.0), &described),
+    ))
 }
 
-async fn loaded(State(api): State<Arc<Api>>) -> Result<Response, Problem> {
-    let described = described(&api.gate).await?;
-    let state = api.gate.engine_state();
+async fn loaded(State(api): State<Arc<Api>>, caller: Caller) -> Result<Response, Problem> {
+    let described = described(&api.gate, &caller).await?;
+    let mut state = api.gate.engine_state();
+    let scope = caller.0.scope();
+    state
+        .models
+        .retain(|loaded| scope.allows(&TargetId::local(&loaded.name), Zone::Device));
     Ok(json(
         StatusCode::OK,
         &models::loaded(&state.models, &described),
     ))
 }
 
-async fn show(State(api): State<Arc<Api>>, request: Request) -> Result<Response, Problem> {
+async fn show(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    request: Request,
+) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let body = api.bodies.read(&parts.headers, body).await?;
     let mut fields = Fields::read(&body)?;
@@ -88,8 +102,8 @@ async fn show(State(api): State<Arc<Api>>, request: Request) -> Result<Response,
         fields.put("model", name);
     }
     let name = request::model(&mut fields)?;
-    let described = described(&api.gate).await?;
-    match models::show(&api.gate, &described, &name) {
+    let described = described(&api.gate, &caller).await?;
+    match models::show(&api.gate.targets_for(&caller.0), &described, &name) {
         Some(body) => Ok(json(StatusCode::OK, &body)),
         None => Err(Problem::no_such_model(
             "There is no such model. GET /api/tags lists those that there are.",
@@ -97,31 +111,55 @@ async fn show(State(api): State<Arc<Api>>, request: Request) -> Result<Response,
     }
 }
 
-async fn described(gate: &Gate) -> Result<Vec<Described>, Problem> {
-    let catalog = Arc::clone(gate.catalog());
+async fn described(gate: &Gate, caller: &Caller) -> Result<Vec<Described>, Problem> {
+    let (catalog, identity) = (Arc::clone(gate.catalog()), Arc::clone(&caller.0));
     // Manifests are read from the disk.
-    let read = tokio::task::spawn_blocking(move || models::described(&catalog)).await;
+    let read = tokio::task::spawn_blocking(move || models::described(&catalog, &identity)).await;
     read.map_err(|_| Problem::internal())
 }
 
-async fn chat(State(api): State<Arc<Api>>, request: Request) -> Result<Response, Problem> {
-    answer(&api, "ollama.chat", request, request::chat).await
+async fn chat(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    request: Request,
+) -> Result<Response, Problem> {
+    answer(&api, caller, "ollama.chat", request, request::chat).await
 }
 
-async fn generate(State(api): State<Arc<Api>>, request: Request) -> Result<Response, Problem> {
-    answer(&api, "ollama.generate", request, request::generate).await
+async fn generate(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    request: Request,
+) -> Result<Response, Problem> {
+    answer(&api, caller, "ollama.generate", request, request::generate).await
 }
 
-async fn embed(State(api): State<Arc<Api>>, request: Request) -> Result<Response, Problem> {
-    answer(&api, "ollama.embed", request, request::embed).await
+async fn embed(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    request: Request,
+) -> Result<Response, Problem> {
+    answer(&api, caller, "ollama.embed", request, request::embed).await
 }
 
-async fn embeddings(State(api): State<Arc<Api>>, request: Request) -> Result<Response, Problem> {
-    answer(&api, "ollama.embeddings", request, request::embeddings).await
+async fn embeddings(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    request: Request,
+) -> Result<Response, Problem> {
+    answer(
+        &api,
+        caller,
+        "ollama.embeddings",
+        request,
+        request::embeddings,
+    )
+    .await
 }
 
 async fn answer(
     api: &Api,
+    caller: Caller,
     endpoint: &'static str,
     request: Request,
     understand: fn(&[u8]) -> Result<Read, Problem>,
@@ -132,15 +170,20 @@ async fn answer(
     drop(body);
     let tags = tags::read(&parts.headers, read.understood.tags.as_ref())?;
     if read.empty {
-        let named = memory::named(&api.gate, &read.understood.model, &tags)?;
+        let named = memory::named(&api.gate, &caller.0, &read.understood.model, &tags)?;
         return nothing(&api.gate, named, read.kind, read.keep_alive).await;
     }
     let keep_alive = read.keep_alive;
     let named = match keep_alive {
         KeepAlive::Unsaid => None,
-        _ => Some(memory::named(&api.gate, &read.understood.model, &tags)?),
+        _ => Some(memory::named(
+            &api.gate,
+            &caller.0,
+            &read.understood.model,
+            &tags,
+        )?),
     };
-    let (asked, wish) = asked(endpoint, &parts.headers, read.understood)?;
+    let (asked, wish) = asked(caller, endpoint, &parts.headers, read.understood)?;
     let answer = api.gate.answer(asked).await;
     let answer = answer.map_err(|error| {
         Problem::from(error).renamed("response_format.json_schema.schema", "format")

@@ -382,6 +382,7 @@ fn card() -> ProviderCard {
 /// A plain question for `model`.
 pub(super) fn ask(model: &str) -> Asked {
     Asked {
+        identity: Arc::default(),
         endpoint: "openai.chat",
         model: model.into(),
         chat: Chat::turns(vec![Message::text(Speaker::User, "hello")]),

@@ -19,10 +19,10 @@ use tokio::sync::oneshot;
 
 use super::request::{self, said};
 use super::stream::{Keeper, ResponseForm};
-use crate::admission::DEFAULT_TENANT;
 use crate::conversations::{Conversations, Running, Turn};
 use crate::http::api::Api;
 use crate::http::asked::{Understood, asked};
+use crate::http::caller::Caller;
 use crate::http::problem::Problem;
 use crate::http::query;
 use crate::http::reply::{json, reply};
@@ -40,24 +40,28 @@ pub(crate) fn routes() -> Router<Arc<Api>> {
         .route("/v1/responses/{id}/input_items", get(input_items))
 }
 
-async fn create(State(api): State<Arc<Api>>, request: Request) -> Result<Response, Problem> {
+async fn create(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    request: Request,
+) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let body = api.bodies.read(&parts.headers, body).await?;
     let mut read = request::read(&body)?;
     drop(body);
     let conversations = api.gate.conversations();
-    let tenant = DEFAULT_TENANT;
+    let tenant = Arc::clone(caller.0.tenant());
     let before = match &read.previous {
         None => Vec::new(),
         Some(id) => conversations
-            .chain(tenant, id, Instant::now())
+            .chain(&tenant, id, Instant::now())
             .ok_or_else(no_longer_kept)?,
     };
     let chat = read.chat(&before)?;
     let keeper = read.store.then(|| {
         Arc::new(Keeper {
             conversations: Arc::clone(conversations),
-            tenant: tenant.to_owned(),
+            tenant: tenant.to_string(),
             ceiling: OnceLock::new(),
             redact: OnceLock::new(),
             previous: read.previous,
@@ -75,7 +79,7 @@ async fn create(State(api): State<Arc<Api>>, request: Request) -> Result<Respons
         tags: read.tags,
         form: Box::new(form),
     };
-    let (mut asked, wish) = asked("openai.responses", &parts.headers, understood)?;
+    let (mut asked, wish) = asked(caller, "openai.responses", &parts.headers, understood)?;
     // A conversation that once had to stay near stays near.
     asked.says.extend(before.iter().map(|turn| Say {
         source: Source::Conversation,
@@ -101,7 +105,7 @@ async fn create(State(api): State<Arc<Api>>, request: Request) -> Result<Respons
     }
     if wish.stream {
         let id = id_of(answer.decision);
-        answer.events = stoppable(answer.events, conversations, tenant, &id);
+        answer.events = stoppable(answer.events, conversations, &tenant, &id);
     }
     Ok(reply(answer, wish).await)
 }
@@ -128,16 +132,17 @@ fn no_such_response() -> Problem {
     )
 }
 
-fn kept(api: &Api, id: &str) -> Result<Arc<Turn>, Problem> {
+fn kept(api: &Api, caller: &Caller, id: &str) -> Result<Arc<Turn>, Problem> {
     let found = api
         .gate
         .conversations()
-        .find(DEFAULT_TENANT, id, Instant::now());
+        .find(caller.0.tenant(), id, Instant::now());
     found.ok_or_else(no_such_response)
 }
 
 async fn find(
     State(api): State<Arc<Api>>,
+    caller: Caller,
     Path(id): Path<String>,
     uri: Uri,
 ) -> Result<Response, Problem> {
@@ -151,13 +156,17 @@ async fn find(
             "A response that has ended is not streamed again. Leave stream out.",
         ));
     }
-    let turn = kept(&api, &id)?;
+    let turn = kept(&api, &caller, &id)?;
     let response: Value = serde_json::from_str(&turn.response).unwrap_or_default();
     Ok(json(StatusCode::OK, &response))
 }
 
-async fn forget(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Result<Response, Problem> {
-    if !api.gate.conversations().forget(DEFAULT_TENANT, &id) {
+async fn forget(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    if !api.gate.conversations().forget(caller.0.tenant(), &id) {
         return Err(no_such_response());
     }
     let body = json!({"id": id, "object": "response", "deleted": true});
@@ -166,15 +175,19 @@ async fn forget(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Result<R
 
 /// Stops an answer whose stream is open. Its stream ends with `response.failed`
 /// and the status `cancelled`.
-async fn cancel(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Result<Response, Problem> {
+async fn cancel(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
     let conversations = api.gate.conversations();
-    if conversations.stop(DEFAULT_TENANT, &id) {
+    if conversations.stop(caller.0.tenant(), &id) {
         let body = json!({
             "id": id, "object": "response", "status": "cancelled", "error": null, "output": [],
         });
         return Ok(json(StatusCode::OK, &body));
     }
-    kept(&api, &id)?;
+    kept(&api, &caller, &id)?;
     Err(Problem::bad_request(
         "response_ended",
         "The response has ended. Only an answer whose stream is open can be cancelled.",
@@ -184,12 +197,13 @@ async fn cancel(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Result<R
 /// What was sent with a response, after what was said before.
 async fn input_items(
     State(api): State<Arc<Api>>,
+    caller: Caller,
     Path(id): Path<String>,
     uri: Uri,
 ) -> Result<Response, Problem> {
     let conversations = api.gate.conversations();
     let mut chain = conversations
-        .chain(DEFAULT_TENANT, &id, Instant::now())
+        .chain(caller.0.tenant(), &id, Instant::now())
         .ok_or_else(no_such_response)?;
     let own = chain.pop();
     let mut items: Vec<Value> = chain.iter().flat_map(|turn| said(turn)).collect();
