@@ -81,6 +81,9 @@ fn main() {
         deadline_ms: Some(2_000.0),
         ttft_ms: Some(400.0),
         max_cost_micro: Some(1_000_000),
+        most_prompt_tokens: 600,
+        most_completion_tokens: None,
+        writes_cache: false,
     };
     let mut nanos: Vec<u128> = Vec::with_capacity(ROUNDS);
     for _ in 0..ROUNDS {

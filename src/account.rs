@@ -4,7 +4,7 @@
 //! What is not here: where rows go (the sink that [`Books`] is made with), and
 //! content, of which an account sees only how many pieces there were.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use nearfar_domain::events::{Event, FailureKind, Usage};
@@ -16,6 +16,10 @@ use crate::store::{FailedLeg, Row};
 
 /// Where settled requests go. Must not block.
 pub type Sink = Box<dyn Fn(Row) + Send + Sync>;
+
+/// What a request cost, for those who show it: filled when its account is
+/// settled, with `None` where nobody knows.
+pub type Bill = Arc<OnceLock<Option<u64>>>;
 
 /// Opens accounts.
 #[derive(Clone)]
@@ -40,7 +44,11 @@ impl Books {
             local: false,
             price: None,
             pieces: 0,
+            used: None,
             cost_before: Some(0),
+            shown_elsewhere: false,
+            baseline: None,
+            bill: Bill::default(),
         }
     }
 }
@@ -56,9 +64,15 @@ pub struct Account {
     price: Option<Price>,
     /// Pieces of the answer seen so far.
     pieces: u64,
-    /// What the legs cost that broke off after they were seen; `None` where
-    /// nobody knows.
+    /// What the leg under way said that it took, where it ended and is not wanted.
+    used: Option<Usage>,
+    /// What the legs cost that failed; `None` where nobody knows.
     cost_before: Option<u64>,
+    /// Whether a leg that is not on this device wrote part of the answer.
+    shown_elsewhere: bool,
+    /// Who would have answered if this device had not.
+    baseline: Option<(String, Price)>,
+    bill: Bill,
 }
 
 impl Account {
@@ -77,16 +91,27 @@ impl Account {
         }
     }
 
+    /// What the request costs once it is settled.
+    pub fn bill(&self) -> Bill {
+        Arc::clone(&self.bill)
+    }
+
+    /// What the legs cost that failed so far; `None` where nobody knows.
+    pub fn spent(&self) -> Option<u64> {
+        self.cost_before
+    }
+
+    /// Who would answer if this device did not, and what it charges.
+    pub fn instead(&mut self, target: &str, price: Price) {
+        self.baseline = Some((target.to_owned(), price));
+    }
+
     /// One more leg is tried.
     pub fn attempt(&mut self, target: &TargetId, zone: Zone, price: Option<Price>) {
-        // What the leg before wrote until it failed costs, and it did not say
-        // how much.
-        if self.pieces > 0 && self.price != Some(Price::FREE) {
-            self.cost_before = None;
-        }
         self.local = target.is_local();
         self.price = price;
         self.pieces = 0;
+        self.used = None;
         if let Some(row) = &mut self.row {
             row.target = target.to_string();
             row.zone = zone.as_str().to_owned();
@@ -94,8 +119,30 @@ impl Account {
         }
     }
 
+    /// The leg under way ended, and its answer is not wanted.
+    pub fn wasted(&mut self, usage: &Usage) {
+        self.used = Some(*usage);
+    }
+
+    /// What the leg under way costs if it ends here. One that failed before it
+    /// wrote anything costs nothing; one that broke off did not say how much it
+    /// took, save this device's engine, which sends a piece per token.
+    fn cost_of_leg(&self) -> Option<u64> {
+        match (&self.used, self.pieces) {
+            (Some(usage), _) => self.price?.cost(usage),
+            (None, 0) => Some(0),
+            (None, pieces) if self.local => self.price?.cost(&Usage {
+                completion: Some(pieces),
+                ..Usage::default()
+            }),
+            (None, _) => self.price.filter(Price::is_free).map(|_| 0),
+        }
+    }
+
     /// The leg under way gives no whole answer.
     pub fn leg_failed(&mut self, kind: FailureKind) {
+        self.cost_before = plus(self.cost_before, self.cost_of_leg());
+        self.shown_elsewhere |= !self.local && self.pieces > 0;
         if let Some(row) = &mut self.row {
             row.failed_legs.push(FailedLeg {
                 target: row.target.clone(),
@@ -132,28 +179,53 @@ impl Account {
     /// The answer is whole. `last` is what its last leg took, `usage` what the
     /// answer took as its client sees it.
     pub fn finished_in_parts(&mut self, last: &Usage, usage: &Usage) {
-        let cost = cost(self.price, last)
-            .zip(self.cost_before)
-            .map(|(cost, before)| cost.saturating_add(before));
+        let cost = self.price.and_then(|price| price.cost(last));
+        let cost = plus(cost, self.cost_before);
+        let saved = self.saved(usage);
         if let Some(row) = &mut self.row {
             row.prompt_tokens = usage.prompt;
             row.cached_prompt_tokens = usage.cached_prompt;
             row.completion_tokens = usage.completion;
             row.reasoning_tokens = usage.reasoning;
+            row.cache_written_tokens = usage.cache_written;
             row.cost_micro = cost;
+            if let Some((baseline, micro)) = saved {
+                row.baseline = baseline;
+                row.saved_local_micro = Some(micro);
+            }
         }
         self.settle("ok", "");
+    }
+
+    /// What the answer would have cost where it would have come from otherwise,
+    /// with the same tokens and no cache. Only of an answer that this device
+    /// gave whole.
+    fn saved(&self, usage: &Usage) -> Option<(String, u64)> {
+        if !self.local || self.shown_elsewhere {
+            return None;
+        }
+        let (target, price) = self.baseline.as_ref()?;
+        let there = Usage {
+            cached_prompt: None,
+            cache_written: None,
+            cache_written_hour: None,
+            ..*usage
+        };
+        Some((target.clone(), price.cost(&there)?))
     }
 
     /// No leg may or can answer, or the request was turned away.
     pub fn refused(&mut self, reason: &str) {
         self.decided(reason);
+        if let Some(row) = &mut self.row {
+            row.cost_micro = Some(0);
+        }
         self.settle("refused", "");
     }
 
     /// Every leg failed, or the answer broke off.
     pub fn failed(&mut self, kind: FailureKind) {
-        self.tokens_so_far();
+        self.tokens_so_far(self.cost_before);
         let outcome = if kind == FailureKind::Cancelled {
             "cancelled"
         } else {
@@ -162,15 +234,14 @@ impl Account {
         self.settle(outcome, kind.as_str());
     }
 
-    /// What an answer that broke off took, as far as it is known: this device's
-    /// engine sends a piece per token, and costs nothing.
-    fn tokens_so_far(&mut self) {
-        let (local, pieces, price) = (self.local, self.pieces, self.price);
-        if let Some(row) = &mut self.row
-            && local
-        {
-            row.completion_tokens = Some(pieces);
-            row.cost_micro = price.filter(|price| *price == Price::FREE).map(|_| 0);
+    /// What an answer that broke off took, as far as it is known.
+    fn tokens_so_far(&mut self, cost: Option<u64>) {
+        let (local, pieces) = (self.local, self.pieces);
+        if let Some(row) = &mut self.row {
+            if local {
+                row.completion_tokens = Some(pieces);
+            }
+            row.cost_micro = cost;
         }
     }
 
@@ -180,6 +251,9 @@ impl Account {
             outcome.clone_into(&mut row.outcome);
             failure.clone_into(&mut row.failure);
             row.duration_ms = elapsed;
+            row.failed_cost_micro = self.cost_before;
+            // Set once: an account is settled once.
+            let _ = self.bill.set(row.cost_micro);
             (self.sink)(row);
         }
     }
@@ -192,19 +266,14 @@ impl Account {
 impl Drop for Account {
     fn drop(&mut self) {
         if self.row.is_some() {
-            self.tokens_so_far();
+            let cost = plus(self.cost_before, self.cost_of_leg());
+            self.tokens_so_far(cost);
             self.settle("cancelled", FailureKind::Cancelled.as_str());
         }
     }
 }
 
-/// `None` where the price or a count is not known. A free target's cost is
-/// known to be nothing whatever it counted.
-fn cost(price: Option<Price>, usage: &Usage) -> Option<u64> {
-    let price = price?;
-    if price == Price::FREE {
-        return Some(0);
-    }
-    let cached = usage.cached_prompt.unwrap_or(0);
-    Some(price.cost_micro(usage.prompt?, cached, usage.completion?))
+/// `None` where one of them is not known.
+fn plus(one: Option<u64>, other: Option<u64>) -> Option<u64> {
+    Some(one?.saturating_add(other?))
 }

@@ -426,9 +426,6 @@ fn price(section: &mut Section<'_, '_>, notes: &mut Notes<'_>) -> Option<Price> 
     }
     table.finish(notes);
     let micro = |units: f64| (units * 1e6).round() as u64;
-    Some(Price {
-        prompt_micro_per_mtok: micro(prompt?),
-        cached_prompt_micro_per_mtok: micro(cached.unwrap_or(prompt?)),
-        completion_micro_per_mtok: micro(completion?),
-    })
+    let cached = micro(cached.unwrap_or(prompt?));
+    Some(Price::plain(micro(prompt?), cached, micro(completion?)))
 }

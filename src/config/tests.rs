@@ -53,8 +53,8 @@ fn the_example_says_what_its_comments_say() {
         KeySource::File("/etc/nearfar/keys/openai".into())
     );
     let price = openai.models[0].price.unwrap();
-    assert_eq!(price.prompt_micro_per_mtok, 150_000);
-    assert_eq!(price.cached_prompt_micro_per_mtok, 75_000);
+    assert_eq!(price.rates.prompt_micro_per_mtok, 150_000);
+    assert_eq!(price.rates.cached_prompt_micro_per_mtok, 75_000);
     assert_eq!(config.providers[1].dialect, Dialect::Anthropic);
     assert_eq!(config.providers[3].zone, RemoteZone::Site);
     assert!(

@@ -263,6 +263,7 @@ impl Flow {
                 .cached_prompt
                 .map(|cached| cached.min(usage.prompt.map_or(cached, prompt))),
             cache_written: usage.cache_written,
+            cache_written_hour: usage.cache_written_hour,
             completion: usage.completion.map(|tokens| tokens + before),
             reasoning: usage.reasoning.map(|tokens| tokens + self.thoughts_before),
         }

@@ -84,7 +84,7 @@ fn of_local(leg: &LocalLeg) -> Brief {
     Brief {
         target: leg.target().clone(),
         zone: Zone::Device,
-        price: Some(Price::FREE),
+        price: leg.price(),
         forecast: *leg.forecast(),
     }
 }

@@ -94,6 +94,7 @@ mod tests {
         total_ms: 500.0,
         p_meets: 1.0,
         cost_micro: None,
+        most_cost_micro: None,
         score: 1.0,
     };
 

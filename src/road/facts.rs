@@ -17,6 +17,11 @@ const BYTES_PER_TOKEN: f64 = 3.5;
 const TOKENS_PER_TURN: usize = 5;
 /// What a picture takes, about.
 const TOKENS_PER_PICTURE: usize = 800;
+/// The same, at the worst: common languages have more bytes in a token with
+/// every provider's tokenizer; only text that is made to be costly has fewer.
+const FEWEST_BYTES_PER_TOKEN: f64 = 2.0;
+/// A picture in its full size, at all but a few models.
+const MOST_TOKENS_PER_PICTURE: usize = 3_200;
 /// Room that an answer must find in the context. A client's limit is a bound
 /// and not a wish: an answer that reaches the end of the context says so.
 const MOST_RESERVED: u32 = 256;
@@ -52,7 +57,7 @@ pub(super) fn facts(asked: &Asked, id: DecisionId, model: ModelChoice, expected:
     };
     Facts {
         id,
-        prompt_tokens: prompt_tokens(asked),
+        prompt_tokens: tokens(asked, BYTES_PER_TOKEN, TOKENS_PER_PICTURE),
         expected_tokens: expected.min(limit).max(1),
         reserved_tokens: MOST_RESERVED.min(limit),
         needs: asked.needs.clone(),
@@ -62,11 +67,26 @@ pub(super) fn facts(asked: &Asked, id: DecisionId, model: ModelChoice, expected:
         deadline_ms: asked.deadline_ms,
         ttft_ms: asked.ttft_ms,
         max_cost_micro: asked.max_cost_micro,
+        most_prompt_tokens: tokens(asked, FEWEST_BYTES_PER_TOKEN, MOST_TOKENS_PER_PICTURE),
+        most_completion_tokens: match asked.chat.prompt {
+            Prompt::Inputs(_) => Some(0),
+            _ => asked.chat.params.max_tokens,
+        },
+        writes_cache: writes_cache(asked),
     }
 }
 
-fn prompt_tokens(asked: &Asked) -> u32 {
-    let text = (asked.chat.text_bytes() as f64 / BYTES_PER_TOKEN).ceil() as usize;
+/// Whether the client marks parts of the prompt for the provider's cache.
+fn writes_cache(asked: &Asked) -> bool {
+    let turns = match &asked.chat.prompt {
+        Prompt::Turns(turns) => turns.as_slice(),
+        Prompt::Text(_) | Prompt::Inputs(_) => &[],
+    };
+    !asked.chat.tool_cache_marks.is_empty() || turns.iter().any(|turn| !turn.cache_marks.is_empty())
+}
+
+fn tokens(asked: &Asked, bytes_per_token: f64, per_picture: usize) -> u32 {
+    let text = (asked.chat.text_bytes() as f64 / bytes_per_token).ceil() as usize;
     let (turns, pictures) = match &asked.chat.prompt {
         Prompt::Text(_) | Prompt::Inputs(_) => (0, 0),
         Prompt::Turns(turns) => {
@@ -77,6 +97,6 @@ fn prompt_tokens(asked: &Asked) -> u32 {
     };
     let around = turns
         .saturating_mul(TOKENS_PER_TURN)
-        .saturating_add(pictures.saturating_mul(TOKENS_PER_PICTURE));
+        .saturating_add(pictures.saturating_mul(per_picture));
     u32::try_from(text.saturating_add(around)).unwrap_or(u32::MAX)
 }

@@ -258,9 +258,10 @@ fn insert_all(connection: &mut Connection, batch: &[Order]) -> rusqlite::Result<
                 conversation, endpoint, model, target, zone, ceiling, ceiling_source, reason,
                 outcome, failure, attempts, prompt_tokens, cached_prompt_tokens,
                 completion_tokens, reasoning_tokens, cost_micro, ttft_ms, duration_ms, stream,
-                saved_micro, key)
+                saved_micro, key, cache_written_tokens, failed_cost_micro, baseline,
+                saved_local_micro)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16,
-                ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26)",
+                ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30)",
         )?;
         let mut insert_leg = transaction.prepare_cached(
             "INSERT INTO failed_legs (request, target, zone, failure, pieces)
@@ -300,6 +301,10 @@ fn insert_all(connection: &mut Connection, batch: &[Order]) -> rusqlite::Result<
                 row.stream,
                 row.saved_micro.map(count),
                 text(&row.key),
+                row.cache_written_tokens.map(count),
+                row.failed_cost_micro.map(count),
+                text(&row.baseline),
+                row.saved_local_micro.map(count),
             ])?;
             let request = transaction.last_insert_rowid();
             for leg in &row.failed_legs {

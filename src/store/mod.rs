@@ -107,16 +107,30 @@ pub struct Row {
     pub prompt_tokens: Option<u64>,
     /// Of these, from a cache.
     pub cached_prompt_tokens: Option<u64>,
+    /// Of these, written to a provider's cache.
+    #[serde(default)]
+    pub cache_written_tokens: Option<u64>,
     /// Tokens written.
     pub completion_tokens: Option<u64>,
     /// Of these, reasoning.
     pub reasoning_tokens: Option<u64>,
-    /// Cost in micro-units; `None` where a price or a count is not known.
+    /// Cost in micro-units, that of failed legs included; `None` where a price or
+    /// a count is not known.
     pub cost_micro: Option<u64>,
     /// What the kept answer cost when it was made, in micro-units, where this
     /// one came from the cache; `None` for all others and where it is not known.
     #[serde(default)]
     pub saved_micro: Option<u64>,
+    /// Of this, the cost of legs that gave no whole answer.
+    #[serde(default)]
+    pub failed_cost_micro: Option<u64>,
+    /// The target that a saving is reckoned by: the one that would have answered
+    /// otherwise. Empty where none is known.
+    #[serde(default)]
+    pub baseline: String,
+    /// What the answer would have cost there, where this device gave it.
+    #[serde(default)]
+    pub saved_local_micro: Option<u64>,
     /// Time to the first visible event, in milliseconds.
     pub ttft_ms: Option<f64>,
     /// Time to the end, in milliseconds.

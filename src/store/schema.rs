@@ -60,6 +60,12 @@ const MIGRATIONS: &[&str] = &[
     "
     ALTER TABLE requests ADD COLUMN key TEXT NOT NULL DEFAULT '';
 ",
+    "
+    ALTER TABLE requests ADD COLUMN cache_written_tokens INTEGER;
+    ALTER TABLE requests ADD COLUMN failed_cost_micro INTEGER;
+    ALTER TABLE requests ADD COLUMN baseline TEXT NOT NULL DEFAULT '';
+    ALTER TABLE requests ADD COLUMN saved_local_micro INTEGER;
+",
 ];
 
 /// Opens the ledger for writing: creates it with mode 0600, brings it up to

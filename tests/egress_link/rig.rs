@@ -240,6 +240,9 @@ fn job(id: JobId, ask: Ask) -> EgressJob {
         deadline_ms: None,
         ttft_ms: None,
         max_cost_micro: None,
+        most_prompt_tokens: 1,
+        most_completion_tokens: None,
+        writes_cache: false,
     };
     let decision = decide(classify(ask.chat, &[]), &facts, &snapshot)
         .ok()

@@ -137,6 +137,9 @@ pub struct Usage {
     pub cached_prompt: Option<u64>,
     /// The part of `prompt` that was written to a cache, where that has a price.
     pub cache_written: Option<u64>,
+    /// The part of `cache_written` that is kept for an hour, where that has a
+    /// price of its own.
+    pub cache_written_hour: Option<u64>,
     /// Tokens written, reasoning included.
     pub completion: Option<u64>,
     /// The part of `completion` that was reasoning.

@@ -156,9 +156,9 @@ pub enum Exclusion {
     },
     /// It is down.
     Down(crate::snapshot::Health),
-    /// Its predicted cost is over the request's limit.
+    /// What it may cost is over the request's limit.
     TooDear {
-        /// Predicted, in micro-units.
+        /// The most that it may cost, in micro-units.
         cost_micro: u64,
     },
     /// The request limits the cost and this price is not known.
@@ -176,8 +176,11 @@ pub struct Forecast {
     pub total_ms: f64,
     /// Probability that every deadline of the request is met; 1 without one.
     pub p_meets: f64,
-    /// Cost in micro-units; `None` where the price is not known.
+    /// Likely cost in micro-units; `None` where the price is not known.
     pub cost_micro: Option<u64>,
+    /// The most that it can cost; `None` where the price is not known or nothing
+    /// bounds the answer.
+    pub most_cost_micro: Option<u64>,
     /// The score; higher is tried earlier.
     pub score: f64,
 }
@@ -243,7 +246,7 @@ impl Exclusion {
             Exclusion::Down(Health::BreakerOpen) => "failed too often of late".to_owned(),
             Exclusion::Down(_) => "its process is not running".to_owned(),
             Exclusion::TooDear { cost_micro } => {
-                format!("would cost {cost_micro} micro-units, over the request's limit")
+                format!("may cost {cost_micro} micro-units, over the request's limit")
             }
             Exclusion::PriceUnknown => {
                 "its price is not known and the request sets a limit".to_owned()

@@ -10,7 +10,7 @@ use crate::explain::{
     Ability, Candidate, Exclusion, Explanation, Forecast, Outcome, Reason, Refusal, Verdict,
 };
 use crate::ids::{DecisionId, TargetId};
-use crate::price::Price;
+use crate::price::{Price, Sizes};
 use crate::privacy::{Classified, Confined, Portable, Zone};
 use crate::scope::Scope;
 use crate::snapshot::{Health, Snapshot, TargetState};
@@ -41,6 +41,26 @@ pub struct Facts {
     pub ttft_ms: Option<f64>,
     /// At most this dear, in micro-units.
     pub max_cost_micro: Option<u64>,
+    /// The most tokens that the prompt may turn out to be.
+    pub most_prompt_tokens: u32,
+    /// The most tokens that may be written: the request's limit or the owner's.
+    pub most_completion_tokens: Option<u32>,
+    /// Whether parts of the prompt are to go into the provider's cache.
+    pub writes_cache: bool,
+}
+
+impl Facts {
+    /// What prices are estimated from, at a target with so much context.
+    pub fn sizes(&self, context_tokens: Option<u32>) -> Sizes {
+        let limits = [self.most_completion_tokens, context_tokens];
+        Sizes {
+            prompt: u64::from(self.prompt_tokens),
+            most_prompt: u64::from(self.most_prompt_tokens.max(self.prompt_tokens)),
+            completion: u64::from(self.expected_tokens),
+            most_completion: limits.into_iter().flatten().min().map(u64::from),
+            writes_cache: self.writes_cache,
+        }
+    }
 }
 
 /// Which model was asked for.
@@ -67,6 +87,7 @@ pub enum Side {
 #[derive(Clone, Debug)]
 pub struct LocalLeg {
     target: TargetId,
+    price: Option<Price>,
     forecast: Forecast,
 }
 
@@ -84,6 +105,11 @@ impl LocalLeg {
     /// The model's target.
     pub fn target(&self) -> &TargetId {
         &self.target
+    }
+
+    /// What it costs: nothing, or its energy.
+    pub fn price(&self) -> Option<Price> {
+        self.price
     }
 
     /// What was predicted.
@@ -308,16 +334,29 @@ fn exclude(state: &TargetState, ceiling: Zone, facts: &Facts) -> Option<Exclusio
     if !matches!(state.health, Health::Up | Health::Starting) {
         return Some(Exclusion::Down(state.health));
     }
-    if let Some(limit) = facts.max_cost_micro {
-        match predicted_cost(state, facts) {
-            None => return Some(Exclusion::PriceUnknown),
-            Some(cost_micro) if cost_micro > limit => {
-                return Some(Exclusion::TooDear { cost_micro });
-            }
-            Some(_) => {}
-        }
-    }
-    None
+    facts
+        .max_cost_micro
+        .and_then(|limit| too_dear(state, facts, limit))
+}
+
+/// Whether the request may cost more there than its limit.
+///
+/// Where the request bounds its answer, all of that must be paid for. Where it
+/// does not, the answer is later bounded by what the money pays for, and that
+/// must be enough for an answer of the length that is expected.
+fn too_dear(state: &TargetState, facts: &Facts, limit: u64) -> Option<Exclusion> {
+    let Some(price) = state.target.price else {
+        return Some(Exclusion::PriceUnknown);
+    };
+    let tokens = facts
+        .most_completion_tokens
+        .unwrap_or(facts.expected_tokens);
+    let sizes = Sizes {
+        most_completion: Some(u64::from(tokens)),
+        ..facts.sizes(None)
+    };
+    let cost_micro = price.estimate(&sizes).most_micro?;
+    (cost_micro > limit).then_some(Exclusion::TooDear { cost_micro })
 }
 
 fn has(state: &TargetState, ability: Ability) -> bool {
@@ -336,15 +375,6 @@ fn has(state: &TargetState, ability: Ability) -> bool {
     }
 }
 
-fn predicted_cost(state: &TargetState, facts: &Facts) -> Option<u64> {
-    let price = state.target.price?;
-    Some(price.cost_micro(
-        u64::from(facts.prompt_tokens),
-        0,
-        u64::from(facts.expected_tokens),
-    ))
-}
-
 fn forecast(state: &TargetState, facts: &Facts) -> Forecast {
     let latency = &state.latency;
     let ttft_ms = state.wait_ms + latency.ttft(state.to_compute(facts.prompt_tokens));
@@ -353,7 +383,14 @@ fn forecast(state: &TargetState, facts: &Facts) -> Forecast {
     let p_ttft = p_within(ttft_ms, facts.ttft_ms, latency.log_sd);
     let p_total = p_within(total_ms, facts.deadline_ms, latency.log_sd);
     let p_meets = p_ttft.min(p_total);
-    let cost_micro = predicted_cost(state, facts);
+    let sizes = facts.sizes(state.target.capabilities.context_tokens);
+    let estimate = state.target.price.map(|price| price.estimate(&sizes));
+    let cost_micro = estimate.map(|estimate| estimate.likely_micro);
+    // What a limit on the cost leaves is what the answer is bounded by.
+    let most_cost_micro = estimate.and_then(|estimate| match facts.max_cost_micro {
+        Some(limit) => Some(estimate.most_micro.unwrap_or(limit).min(limit)),
+        None => estimate.most_micro,
+    });
     let cost = cost_micro.map_or(PENALTY_PRICE_UNKNOWN, |micro| {
         micro as f64 / 1e6 * WEIGHT_COST_PER_UNIT
     });
@@ -367,6 +404,7 @@ fn forecast(state: &TargetState, facts: &Facts) -> Forecast {
         total_ms,
         p_meets,
         cost_micro,
+        most_cost_micro,
         score: WEIGHT_DEADLINE * p_meets - cost - PENALTY_PER_ZONE * zones,
     }
 }
@@ -396,7 +434,11 @@ fn normal_cdf(z: f64) -> f64 {
 fn leg(state: &TargetState, forecast: Forecast) -> Leg {
     let target = state.target.id.clone();
     match state.target.place {
-        Place::Local => Leg::Local(LocalLeg { target, forecast }),
+        Place::Local => Leg::Local(LocalLeg {
+            target,
+            price: state.target.price,
+            forecast,
+        }),
         Place::Remote { zone, dialect } => Leg::Remote(RemoteLeg {
             target,
             zone,

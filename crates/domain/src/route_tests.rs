@@ -57,11 +57,7 @@ fn cloud(name: &str) -> TargetState {
                 dialect: Dialect::Openai,
             },
             capabilities: can_all(),
-            price: Some(Price {
-                prompt_micro_per_mtok: 150_000,
-                cached_prompt_micro_per_mtok: 75_000,
-                completion_micro_per_mtok: 600_000,
-            }),
+            price: Some(Price::plain(150_000, 75_000, 600_000)),
             auto: true,
         },
         latency: Latency {
@@ -87,6 +83,9 @@ fn facts() -> Facts {
         deadline_ms: None,
         ttft_ms: None,
         max_cost_micro: None,
+        most_prompt_tokens: 200,
+        most_completion_tokens: None,
+        writes_cache: false,
     }
 }
 

@@ -150,11 +150,9 @@ fn card(entry: ModelEntry) -> ModelCard {
             chat: entry.can.iter().all(|can| *can != Can::Embeddings),
             embeddings: can(Can::Embeddings),
         },
-        price: entry.price.map(|[prompt, cached, completion]| Price {
-            prompt_micro_per_mtok: prompt,
-            cached_prompt_micro_per_mtok: cached,
-            completion_micro_per_mtok: completion,
-        }),
+        price: entry
+            .price
+            .map(|[prompt, cached, completion]| Price::plain(prompt, cached, completion)),
         auto: entry.auto,
         prefill: can(Can::Prefill),
         name: entry.name,
@@ -220,7 +218,7 @@ mod tests {
         for model in presets().iter().flat_map(|p| &p.models) {
             if let Some(price) = model.price {
                 assert!(
-                    price.cached_prompt_micro_per_mtok <= price.prompt_micro_per_mtok,
+                    price.rates.cached_prompt_micro_per_mtok <= price.rates.prompt_micro_per_mtok,
                     "{}",
                     model.name
                 );

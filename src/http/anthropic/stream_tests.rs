@@ -32,6 +32,7 @@ fn finished(reason: FinishReason) -> Event {
             prompt: Some(21),
             cached_prompt: Some(8),
             cache_written: Some(3),
+            cache_written_hour: None,
             completion: Some(5),
             reasoning: Some(2),
         },

@@ -29,6 +29,7 @@ fn usage() -> Usage {
         prompt: Some(12),
         cached_prompt: Some(8),
         cache_written: None,
+        cache_written_hour: None,
         completion: Some(3),
         reasoning: None,
     }

@@ -72,6 +72,7 @@ pub(super) fn finish() -> Act {
             prompt: Some(1_000),
             cached_prompt: None,
             cache_written: None,
+            cache_written_hour: None,
             completion: Some(500),
             reasoning: None,
         },
@@ -367,11 +368,7 @@ fn card() -> ProviderCard {
         models: vec![ModelCard {
             name: "big".into(),
             capabilities: can_all(),
-            price: Some(Price {
-                prompt_micro_per_mtok: 1_000_000,
-                cached_prompt_micro_per_mtok: 500_000,
-                completion_micro_per_mtok: 2_000_000,
-            }),
+            price: Some(Price::plain(1_000_000, 500_000, 2_000_000)),
             auto: true,
             prefill: true,
         }],

@@ -158,6 +158,7 @@ impl WireUsage {
             }),
             cached_prompt: cached,
             cache_written: self.cache_creation_input_tokens,
+            cache_written_hour: None,
             completion: self.output_tokens,
             reasoning: None,
         }

@@ -156,6 +156,7 @@ impl From<WireUsage> for Usage {
             }),
             cached_prompt: read,
             cache_written: written,
+            cache_written_hour: None,
             completion: wire.output_tokens,
             reasoning: None,
         }

@@ -81,6 +81,7 @@ fn finished(reason: FinishReason) -> Event {
         prompt: Some(17),
         cached_prompt: Some(5),
         cache_written: Some(2),
+        cache_written_hour: None,
         completion: Some(30),
         reasoning: None,
     };

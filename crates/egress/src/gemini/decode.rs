@@ -113,6 +113,7 @@ impl From<WireUsage> for Usage {
                 .map(|prompt| prompt.saturating_add(wire.tool_use_prompt_token_count.unwrap_or(0))),
             cached_prompt: wire.cached_content_token_count,
             cache_written: None,
+            cache_written_hour: None,
             completion: wire
                 .prompt_token_count
                 .map(|_| written.saturating_add(thoughts.unwrap_or(0))),

@@ -74,6 +74,7 @@ const USAGE: Usage = Usage {
     prompt: Some(10),
     cached_prompt: Some(4),
     cache_written: None,
+    cache_written_hour: None,
     completion: Some(12),
     reasoning: Some(5),
 };

@@ -73,6 +73,7 @@ fn a_stream_with_usage() {
         prompt: Some(9),
         cached_prompt: Some(4),
         cache_written: None,
+        cache_written_hour: None,
         completion: Some(3),
         reasoning: Some(1),
     };
@@ -303,6 +304,7 @@ fn usage_in_every_convention() {
         prompt: Some(10),
         cached_prompt: Some(4),
         cache_written: None,
+        cache_written_hour: None,
         completion: Some(8),
         reasoning: Some(5),
     };

@@ -208,6 +208,7 @@ impl From<WireUsage> for Usage {
                 .or(wire.prompt_cache_hit_tokens)
                 .or(wire.cached_tokens),
             cache_written: details.and_then(|details| details.cache_write_tokens),
+            cache_written_hour: None,
             completion: wire
                 .completion_tokens
                 .map(|completion| completion.saturating_add(apart.unwrap_or(0))),

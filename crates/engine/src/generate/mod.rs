@@ -433,6 +433,7 @@ impl Generation {
                 prompt: Some(self.prompt_tokens as u64),
                 cached_prompt: Some(self.cached.unwrap_or(0) as u64),
                 cache_written: None,
+                cache_written_hour: None,
                 // Of a prompt alone there is nothing to learn about answers.
                 completion: is_answer.then_some(self.written as u64),
                 reasoning: is_answer.then_some(self.reasoning as u64),

@@ -99,6 +99,7 @@ fn the_whole_text_comes_out_and_is_counted() {
             prompt: Some(prompt as u64),
             cached_prompt: Some(0),
             cache_written: None,
+            cache_written_hour: None,
             completion: Some(3),
             reasoning: Some(0)
         }
