@@ -1,15 +1,21 @@
 //! Lets a request in, or turns it away before it costs anything.
 //!
+//! [`Keys`] says who asks, as an [`Identity`]; [`Admission`] is the door.
+//!
 //! What is not here: the size of a body and how long it may take to arrive
 //! ([`crate::http`]), and privacy, which is a matter of the decision.
 
 mod identity;
+mod keys;
+mod token;
 
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 pub use identity::{DEFAULT_TENANT, Identity, WrongFeature};
+pub use keys::{DEFAULT_GRACE_MS, Denied, KeyProblem, Keys, NewKey};
+pub use token::Token;
 
 /// The door.
 pub struct Admission {

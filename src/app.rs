@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::account::Books;
-use crate::admission::Admission;
+use crate::admission::{Admission, Keys};
 use crate::catalog::{Catalog, LocalModel};
 use crate::config::Config;
 use crate::conversations::{self, Conversations};
@@ -41,25 +41,31 @@ pub async fn run(
     let gate = build(setup, config).await?;
     let mut tasks = JoinSet::new();
     tasks.spawn(keep_model_loaded(Arc::clone(&gate)));
+    tasks.spawn(note_use_of_keys(Arc::clone(&gate.keys)));
     let draining = gate.road.admission.watch_draining();
     ready();
     let within = serve(&gate, handed, &draining).await;
     tracing::info!(under_way = gate.under_way(), "the gate has stopped");
     tasks.abort_all();
-    let ledger = Arc::clone(&gate.ledger);
+    let (ledger, keys) = (Arc::clone(&gate.ledger), Arc::clone(&gate.keys));
     // The rows of the last answers; bounded, so that a stuck disk stops no stop.
-    let flush = tokio::task::spawn_blocking(move || ledger.flush());
+    let flush = tokio::task::spawn_blocking(move || {
+        ledger.flush();
+        keys.note_use();
+    });
     let _ = tokio::time::timeout(within.max(Duration::from_secs(1)), flush).await;
     Ok(())
 }
 
 async fn build(setup: Setup, config: Config) -> std::io::Result<Arc<Gate>> {
     let state_dir = setup.state_dir.clone();
+    let asked = config.clone();
     let opened = tokio::task::spawn_blocking(move || {
         let ledger = Ledger::open(&state_dir).map_err(std::io::Error::other)?;
-        Ok::<_, std::io::Error>((ledger, Catalog::open(&state_dir)))
+        let keys = Keys::open(&asked);
+        Ok::<_, std::io::Error>((ledger, Catalog::open(&state_dir), keys))
     });
-    let (ledger, catalog) = opened.await.map_err(std::io::Error::other)??;
+    let (ledger, catalog, keys) = opened.await.map_err(std::io::Error::other)??;
     if let Some(name) = &config.local.default_model
         && !catalog.models().iter().any(|model| model.name == *name)
     {
@@ -69,11 +75,16 @@ async fn build(setup: Setup, config: Config) -> std::io::Result<Arc<Gate>> {
              see `nearfar model list`"
         );
     }
-    Ok(wire(setup, config, Arc::new(ledger), Arc::new(catalog)))
+    let stores = (Arc::new(ledger), Arc::new(catalog), Arc::new(keys));
+    Ok(wire(setup, config, stores))
 }
 
+/// What lies on the disk.
+type Stores = (Arc<Ledger>, Arc<Catalog>, Arc<Keys>);
+
 /// Puts the parts together. No I/O.
-fn wire(setup: Setup, config: Config, ledger: Arc<Ledger>, catalog: Arc<Catalog>) -> Arc<Gate> {
+fn wire(setup: Setup, config: Config, stores: Stores) -> Arc<Gate> {
+    let (ledger, catalog, keys) = stores;
     let metrics = Arc::new(Metrics::new());
     let health: Arc<Health> = Arc::default();
     let lengths: Arc<Lengths> = Arc::default();
@@ -140,6 +151,7 @@ fn wire(setup: Setup, config: Config, ledger: Arc<Ledger>, catalog: Arc<Catalog>
         ledger,
         catalog,
         conversations: Arc::new(Conversations::new(kept)),
+        keys,
     })
 }
 
@@ -198,6 +210,16 @@ async fn serve(
     // Dropped connections cancel their answers and settle their accounts.
     listeners.shutdown().await;
     end.saturating_duration_since(tokio::time::Instant::now())
+}
+
+/// Writes down once in a while when keys were used last.
+async fn note_use_of_keys(keys: Arc<Keys>) {
+    loop {
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let keys = Arc::clone(&keys);
+        // It tells of its own failures.
+        let _ = tokio::task::spawn_blocking(move || keys.note_use()).await;
+    }
 }
 
 /// Has the default local model loaded whenever a new engine is there, and the

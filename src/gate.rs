@@ -13,7 +13,7 @@ use nearfar_domain::snapshot::TargetState;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use crate::admission::Identity;
+use crate::admission::{Identity, Keys};
 use crate::catalog::{Catalog, LocalModel};
 use crate::config::Config;
 use crate::conversations::Conversations;
@@ -31,6 +31,7 @@ pub struct Gate {
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) conversations: Arc<Conversations>,
+    pub(crate) keys: Arc<Keys>,
 }
 
 /// The other processes, as `/readyz` tells of them.
@@ -135,6 +136,11 @@ impl Gate {
     /// Answers that are kept for a while, to go on from.
     pub fn conversations(&self) -> &Arc<Conversations> {
         &self.conversations
+    }
+
+    /// Virtual keys. Changes block: ask on a blocking thread.
+    pub fn keys(&self) -> &Arc<Keys> {
+        &self.keys
     }
 
     /// What the engine last said of itself.

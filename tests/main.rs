@@ -7,6 +7,7 @@ mod embeddings;
 mod fault_table;
 mod faults;
 mod guard;
+mod keys;
 mod model_memory;
 mod model_verbs;
 mod prefill;

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use super::guard::GuardCommand;
+use super::key::KeyCommand;
 use super::model::ModelCommand;
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage.";
@@ -55,6 +56,12 @@ pub enum Command {
         command: ModelCommand,
     },
     Usage(Usage),
+    /// Virtual keys: who may ask, what for and until when
+    Key {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: KeyCommand,
+    },
     /// What the guard finds in texts
     Guard {
         /// What to do with it.
@@ -111,7 +118,7 @@ pub enum Command {
         Exit codes: 0 stopped as asked, 1 failed, 2 wrong usage."
 )]
 pub struct Serve {
-    /// Loopback address of the API; may be given more than once [default: 127.0.0.1:4141]
+    /// Address of the API; other machines need keys; may be given more than once [default: 127.0.0.1:4141]
     #[arg(long, value_name = "ADDR")]
     pub listen: Vec<SocketAddr>,
     /// Configuration file [default: see `nearfar config path`; it need not exist]

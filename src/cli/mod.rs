@@ -14,6 +14,7 @@ mod docs;
 pub mod doctor;
 pub mod failed;
 pub mod guard;
+pub mod key;
 pub mod model;
 pub mod route;
 mod sse;
@@ -74,6 +75,7 @@ fn verb(command: Command, said_dir: Option<PathBuf>) -> Result<(), Failed> {
         Command::Demo(demo) => demo::run(demo),
         Command::Model { command } => model::run(command, &state_dir),
         Command::Guard { command } => guard::run(command, said_dir),
+        Command::Key { command } => key::run(command, &state_dir),
         Command::Usage(usage) => usage::run(&usage, &state_dir),
         Command::Status(status) => status::run(&status, &state_dir),
         Command::Doctor(doctor) => doctor::run(&doctor, said_dir),

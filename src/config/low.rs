@@ -1,6 +1,7 @@
 //! What was typed: the file's shape with the place of each value that may turn
 //! out wrong later. Types and ranges are checked here; meaning is not.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use nearfar_domain::price::Price;
@@ -8,6 +9,7 @@ use nearfar_domain::privacy::Zone;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::access::{self, LowAccess, Tenant};
 use super::errors::Notes;
 use super::guard::{self, Guard};
 use super::reader::{Section, as_section, as_text, nearest, shorten, wrong_type};
@@ -21,6 +23,8 @@ pub(super) struct Low {
     pub(super) default_zone: Option<Zone>,
     pub(super) feature_zones: Vec<(String, Zone)>,
     pub(super) guard: Guard,
+    pub(super) access: LowAccess,
+    pub(super) tenants: BTreeMap<String, Tenant>,
     pub(super) default_model: Option<Spanned<String>>,
     pub(super) memory_budget: Option<u64>,
     pub(super) keep_alive: Option<Duration>,
@@ -119,6 +123,12 @@ impl Low {
         }
         if let Some(section) = root.section("guard", notes) {
             low.guard = guard::read(section, notes);
+        }
+        if let Some(section) = root.section("access", notes) {
+            low.access = access::read(section, notes);
+        }
+        if let Some(section) = root.section("tenants", notes) {
+            low.tenants = access::tenants(&section, notes);
         }
         if let Some(mut section) = root.section("local", notes) {
             low.default_model = section.text("default_model", notes);
@@ -263,7 +273,7 @@ fn privacy(low: &mut Low, mut section: Section<'_, '_>, notes: &mut Notes<'_>) {
     section.finish(notes);
 }
 
-fn zone(key: &str, text: &Spanned<String>, notes: &mut Notes<'_>) -> Option<Zone> {
+pub(super) fn zone(key: &str, text: &Spanned<String>, notes: &mut Notes<'_>) -> Option<Zone> {
     match text.get_ref().as_str() {
         "device" => Some(Zone::Device),
         "site" => Some(Zone::Site),

@@ -6,6 +6,7 @@
 //! reads a file, a clock or the network; only [`paths`] looks at the
 //! environment, and nothing here ever holds a provider's key.
 
+mod access;
 mod errors;
 pub mod guard;
 mod low;
@@ -28,11 +29,12 @@ use nearfar_domain::privacy::Zone;
 use toml::Spanned;
 use toml::de::DeTable;
 
+pub use access::{Access, Tenant, is_tenant_name};
 pub use errors::{ConfigError, ConfigErrors};
 pub use guard::Guard;
 
 use errors::Notes;
-use low::{Low, LowLimits, LowServer};
+use low::{Low, LowLimits};
 
 /// A commented example of every key; it parses.
 pub const EXAMPLE: &str = include_str!("example.toml");
@@ -54,6 +56,10 @@ pub struct Config {
     pub privacy: Privacy,
     /// What is looked for in requests and answers.
     pub guard: Guard,
+    /// Who has to show a key.
+    pub access: Access,
+    /// Who pays, by name. `default` need not be there.
+    pub tenants: BTreeMap<String, Tenant>,
     /// This device's models.
     pub local: Local,
     /// Providers, in the order of the file, then those of the environment.
@@ -92,8 +98,9 @@ impl Default for Retries {
 /// The HTTP front.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
-    /// Addresses of the data API, loopback only. Empty when the file says so:
-    /// then the unix socket alone is served.
+    /// Addresses of the data API. Empty when the file says so: then the unix
+    /// socket alone is served. On those that other machines reach, every
+    /// request needs a key.
     pub listen: Vec<SocketAddr>,
     /// The largest request body.
     pub max_body_bytes: usize,
@@ -251,13 +258,15 @@ fn read(text: &str, path: Option<&Path>, overrides: &Overrides, notes: &mut Note
         overrides.state_dir.clone()
     };
     Config {
-        server: server(&low.server, overrides, notes),
+        server: server(&low, overrides, notes),
         state_dir,
         privacy: Privacy {
             default: low.default_zone.unwrap_or(Zone::Cloud),
             features: low.feature_zones.iter().cloned().collect(),
         },
         guard: low.guard,
+        access: low.access.access,
+        tenants: low.tenants,
         local: Local {
             default_model: low
                 .default_model
@@ -310,7 +319,8 @@ fn syntax(message: &str) -> (String, String) {
     (format!("not TOML: {first}"), mend.to_owned())
 }
 
-fn server(low: &LowServer, overrides: &Overrides, notes: &mut Notes<'_>) -> Server {
+fn server(whole: &Low, overrides: &Overrides, notes: &mut Notes<'_>) -> Server {
+    let low = &whole.server;
     let default = Server::default();
     let mut listen: Vec<SocketAddr> = Vec::new();
     for text in low.listen.iter().flatten() {
@@ -335,16 +345,18 @@ fn server(low: &LowServer, overrides: &Overrides, notes: &mut Notes<'_>) -> Serv
         listen = default.listen;
     }
     if !overrides.listen.is_empty() {
-        for address in &overrides.listen {
-            if !address.ip().is_loopback() {
-                notes.outside(
-                    "--listen",
-                    format!("{address} is not a loopback address: keys are needed first"),
-                    BEYOND_LOOPBACK,
-                );
-            }
-        }
         listen.clone_from(&overrides.listen);
+    }
+    let reached = listen.iter().find(|address| !address.ip().is_loopback());
+    if let Some(address) = reached
+        && whole.access.access.require_key == Some(false)
+    {
+        notes.at(
+            whole.access.require_key_at.clone(),
+            "access.require_key",
+            format!("{address} can be reached from other machines, so its callers need keys"),
+            "leave `require_key` out, or listen on 127.0.0.1 or [::1] alone",
+        );
     }
     let or = |said: Option<u64>, default: usize| said.map_or(default, |value| value as usize);
     Server {
@@ -360,9 +372,6 @@ fn server(low: &LowServer, overrides: &Overrides, notes: &mut Notes<'_>) -> Serv
     }
 }
 
-const BEYOND_LOOPBACK: &str = "listen on 127.0.0.1 or [::1]; to reach nearfar from elsewhere, put \
-     a proxy that checks its callers in front of it, or use an SSH tunnel";
-
 fn listen_address(text: &Spanned<String>, notes: &mut Notes<'_>) -> Option<SocketAddr> {
     let said = text.get_ref().as_str();
     let address = match said.strip_prefix("localhost:") {
@@ -370,16 +379,7 @@ fn listen_address(text: &Spanned<String>, notes: &mut Notes<'_>) -> Option<Socke
         None => said.to_owned(),
     };
     match address.parse::<SocketAddr>() {
-        Ok(address) if address.ip().is_loopback() => Some(address),
-        Ok(address) => {
-            notes.at(
-                text.span(),
-                "server.listen",
-                format!("{address} is not a loopback address: keys are needed first"),
-                BEYOND_LOOPBACK,
-            );
-            None
-        }
+        Ok(address) => Some(address),
         Err(_) => {
             notes.at(
                 text.span(),

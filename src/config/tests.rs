@@ -154,11 +154,6 @@ price = { prompt = 1 }
    | ^^^^^^
    mend: did you mean `listen`?
 
-/etc/nearfar/nearfar.toml:4:11: 0.0.0.0:4141 is not a loopback address: keys are needed first
- 4 | listen = ["0.0.0.0:4141", "here"]
-   |           ^^^^^^^^^^^^^^
-   mend: listen on 127.0.0.1 or [::1]; to reach nearfar from elsewhere, put a proxy that checks its callers in front of it, or use an SSH tunnel
-
 /etc/nearfar/nearfar.toml:4:27: this is not an address with a port
  4 | listen = ["0.0.0.0:4141", "here"]
    |                           ^^^^^^
@@ -324,11 +319,57 @@ fn the_command_line_wins_and_is_checked_too() {
         listen: vec!["192.168.0.1:80".parse().unwrap()],
         ..Overrides::default()
     };
-    let said = Config::parse("", None, &wide).err().unwrap().to_string();
+    let config = Config::parse("", None, &wide).unwrap();
+    let address = |text: &str| Some(text.parse().unwrap());
+    assert!(config.access.requires_key(address("192.168.0.1")));
+    assert!(!config.access.requires_key(address("127.0.0.1")));
+    assert!(!config.access.requires_key(None));
+    let open = "[access]\nrequire_key = false\n";
+    let said = Config::parse(open, None, &wide).err().unwrap().to_string();
     assert!(
-        said.starts_with("--listen: 192.168.0.1:80 is not a loopback address"),
+        said.starts_with("configuration:2:1: 192.168.0.1:80 can be reached"),
         "{said}"
     );
+    let closed = parse("[access]\nrequire_key = true\n").unwrap();
+    assert!(closed.access.requires_key(None));
+}
+
+#[test]
+fn tenants_are_read_with_what_they_may_use() {
+    let config = parse(
+        "[tenants.acme]\nname = \"Acme Inc.\"\ntier = \"gold\"\ntargets = [\"local/*\"]\n\
+         zones = [\"device\", \"site\"]\nfeature = \"kiosk\"\nprivacy = \"site\"\n\
+         [tenants.default]\nprivacy = \"device\"\n",
+    )
+    .unwrap();
+    let acme = &config.tenants["acme"];
+    assert_eq!(acme.display_name.as_deref(), Some("Acme Inc."));
+    assert_eq!(acme.tier.as_deref(), Some("gold"));
+    assert_eq!(acme.grant.zones, Some(vec![Zone::Device, Zone::Site]));
+    assert_eq!(acme.privacy, Some(Zone::Site));
+    assert!(config.tenants["default"].grant.is_open());
+    for (text, what) in [
+        ("[tenants.\"a b\"]\n", "1:10: this is not a tenant's name"),
+        ("[tenants.a]\ntargets = []\n", "leave it out to allow all"),
+        (
+            "[tenants.a]\ntargets = [\"gpt-4o\"]\n",
+            "2:12: this is no pattern",
+        ),
+        (
+            "[tenants.a]\nzones = [\"devise\"]\n",
+            "did you mean \"device\"?",
+        ),
+        ("[tenants.a]\nprivacy = \"moon\"\n", "is not a zone"),
+        ("[tenants.a]\ntarget = 3\n", "did you mean `targets`?"),
+        ("tenants = 3\n", "write a section [tenants]"),
+        (
+            "[access]\nrequire_keys = true\n",
+            "did you mean `require_key`?",
+        ),
+    ] {
+        let said = errors(text);
+        assert!(said.contains(what), "{text}\n{said}");
+    }
 }
 
 #[test]

@@ -244,7 +244,7 @@ fn cut_off() -> DownloadEvent {
 }
 
 /// Runs what blocks on the disk away from the connections.
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Problem> {
     tokio::task::spawn_blocking(work)

@@ -25,6 +25,8 @@ use crate::road::Asked;
 pub(crate) struct Api {
     pub(crate) gate: Arc<Gate>,
     pub(crate) bodies: Bodies,
+    /// Whether who shows no key is refused on this listener.
+    pub(crate) requires_key: bool,
 }
 
 /// The routes of the data API.

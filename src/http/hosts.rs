@@ -17,6 +17,7 @@ use super::problem::Problem;
 #[derive(Clone, Debug)]
 pub(crate) struct Hosts {
     listen: Vec<IpAddr>,
+    any_name: bool,
 }
 
 /// A host and a port as a client wrote them.
@@ -30,7 +31,15 @@ impl Hosts {
     pub(crate) fn new(listen: impl IntoIterator<Item = IpAddr>) -> Self {
         Self {
             listen: listen.into_iter().collect(),
+            any_name: false,
         }
+    }
+
+    /// The same, whatever name the device is called by: for listeners on which
+    /// every request needs a key. Pages of other origins stay out.
+    pub(crate) fn of_any_name(mut self) -> Self {
+        self.any_name = true;
+        self
     }
 
     /// Checks one request that came in on `local`.
@@ -87,7 +96,7 @@ impl Hosts {
     }
 
     fn is_ours(&self, place: &Place, local: IpAddr) -> bool {
-        if place.host == "localhost" {
+        if self.any_name || place.host == "localhost" {
             return true;
         }
         let Ok(ip) = place.host.parse::<IpAddr>() else {
@@ -191,6 +200,15 @@ mod tests {
         assert!(!check(&hosts, "/", &twice));
         let absolute = "http://evil.example/v1/models";
         assert!(!check(&hosts, absolute, &[("host", "localhost")]));
+    }
+
+    #[test]
+    fn where_a_key_is_needed_any_name_will_do_and_pages_stay_out() {
+        let hosts = Hosts::new([]).of_any_name();
+        assert!(check(&hosts, "/", &[("host", "box.lan:4141")]));
+        assert!(!check(&hosts, "/", &[]), "no Host at all");
+        let page = [("host", "box.lan"), ("origin", "http://evil.example")];
+        assert!(!check(&hosts, "/", &page));
     }
 
     #[test]

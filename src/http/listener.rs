@@ -63,6 +63,14 @@ impl Socket {
         UnixListener::from_std(listener).map(Self::Unix)
     }
 
+    /// The address that it is bound to; `None` for a unix socket.
+    pub(crate) fn address(&self) -> Option<IpAddr> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().ok().map(|address| address.ip()),
+            Self::Unix(_) => None,
+        }
+    }
+
     async fn accept(&self) -> io::Result<Stream> {
         match self {
             Self::Tcp(listener) => {

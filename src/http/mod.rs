@@ -2,7 +2,7 @@
 //!
 //! In reading order: [`listener`] accepts connections within limits, [`front`]
 //! is what holds for every request, [`hosts`] keeps web pages out, [`body`]
-//! reads bodies within bounds, [`dialect`] says what a dialect is and
+//! reads bodies within bounds, [`caller`] says who asks, [`dialect`] says what a dialect is and
 //! [`openai`], [`anthropic`] and [`ollama`] are such, [`tags`] and [`asked`] make a question for the road out
 //! of a request, [`reply`] sends the answer, [`problem`] is every error. [`api`] and [`admin`] are the routes of
 //! the data and the control API. Nothing here decides where a request goes.
@@ -18,6 +18,7 @@ mod dialect;
 mod fields;
 mod front;
 mod hosts;
+pub(crate) mod keys;
 mod listener;
 mod memory;
 pub(crate) mod ollama;
@@ -64,18 +65,34 @@ pub async fn serve_listener(
         }
     };
     let server = &gate.config().server;
+    let address = socket.address();
+    let requires_key = kind != ListenerKind::Control
+        && match (kind, address) {
+            // Of what cannot be told the worst is assumed.
+            (ListenerKind::Tcp, None) => true,
+            (_, address) => gate.config().access.requires_key(address),
+        };
     let limits = listener::ConnectionLimits {
         max_connections: server.max_connections,
         header_timeout: server.header_timeout,
         write_stall: WRITE_STALL,
     };
-    let hosts = hosts::Hosts::new(server.listen.iter().map(|addr| addr.ip()));
+    let mut hosts = hosts::Hosts::new(server.listen.iter().map(|addr| addr.ip()));
+    if requires_key {
+        // A page that a re-bound name lets in has no key.
+        hosts = hosts.of_any_name();
+    }
     let bodies = body::Bodies::new(server.max_body_bytes, server.body_timeout);
     let mut routes = api::routes();
     if kind == ListenerKind::Control {
-        routes = routes.merge(admin::routes());
+        routes = routes.merge(admin::routes()).merge(keys::routes());
     }
-    let router = routes.with_state(Arc::new(api::Api { gate, bodies }));
+    let api = api::Api {
+        gate,
+        bodies,
+        requires_key,
+    };
+    let router = routes.with_state(Arc::new(api));
     let front = front::Front::new(router, hosts);
     let answer = move |request, local| Arc::clone(&front).answer(request, local);
     listener::serve(socket, limits, answer, drain).await;

@@ -8,6 +8,8 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::api::Api;
+use super::caller::Caller;
+use super::problem::Problem;
 use super::reply::json;
 use crate::gate::{Gate, Part};
 use crate::handover::PartState;
@@ -20,9 +22,15 @@ pub(crate) async fn healthz() -> Response {
 }
 
 /// 200 when requests of both sides find everything in its place, else 503; in
-/// both cases with the state of every part.
-pub(crate) async fn readyz(State(api): State<Arc<Api>>) -> Response {
-    let (ready, body) = parts(&api.gate);
+/// both cases with the state of every part, for those who are let in.
+pub(crate) async fn readyz(
+    State(api): State<Arc<Api>>,
+    caller: Result<Caller, Problem>,
+) -> Response {
+    let (ready, mut body) = parts(&api.gate);
+    if caller.is_err() {
+        body = json!({"ready": ready});
+    }
     let status = if ready {
         StatusCode::OK
     } else {
@@ -85,7 +93,7 @@ fn part(part: &Part) -> Value {
 }
 
 /// OpenMetrics text.
-pub(crate) async fn metrics(State(api): State<Arc<Api>>) -> Response {
+pub(crate) async fn metrics(State(api): State<Arc<Api>>, _: Caller) -> Response {
     let gate = &api.gate;
     let parts = gate.parts();
     let engine = gate.engine_state();

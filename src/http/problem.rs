@@ -138,6 +138,14 @@ impl Problem {
         )
     }
 
+    /// Nobody is let in with what the request shows. `param` is the header.
+    pub(crate) fn unauthorized(code: &str, param: &str, message: &str) -> Self {
+        let kind = "invalid_request_error";
+        let mut problem = Self::new(StatusCode::UNAUTHORIZED, kind, code, message.to_owned());
+        problem.0.param = Some(param.to_owned());
+        problem
+    }
+
     /// The key or its tenant may not use the model that was named.
     pub(crate) fn not_this_model() -> Self {
         let message = "This key may not use this model. The list of models has those that it may.";
@@ -390,6 +398,10 @@ impl IntoResponse for Problem {
                 header::RETRY_AFTER,
                 HeaderValue::from(ms.div_ceil(1_000).max(1)),
             );
+        }
+        if self.0.status == StatusCode::UNAUTHORIZED {
+            let scheme = HeaderValue::from_static("Bearer realm=\"nearfar\"");
+            headers.insert(header::WWW_AUTHENTICATE, scheme);
         }
         let mut tell = |name: &'static str, text: String| {
             if let Ok(value) = HeaderValue::try_from(text) {

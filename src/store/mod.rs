@@ -1,9 +1,11 @@
-//! The ledger: one row per request, in SQLite. Never content.
+//! What is kept in SQLite: the ledger, one row per request, and virtual keys.
+//! Never content.
 //!
-//! [`Ledger`] owns one writer thread; [`UsageQuery`] asks what was used. The
+//! [`KeyStore`] is the file of keys. [`Ledger`] owns one writer thread; [`UsageQuery`] asks what was used. The
 //! file's shape and its migrations are in `schema`. Nothing here knows of
 //! HTTP, targets or policy: a row is what the accounting wrote down.
 
+mod keys;
 mod ledger;
 mod schema;
 mod usage;
@@ -12,6 +14,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use keys::{KEYS_FILE, Key, KeyScope, KeyStore, KeysError, TokenHash};
 pub use ledger::Ledger;
 pub use usage::{Dimension, MAX_GROUPS, MAX_LINES, UnknownDimension, UsageLine, UsageQuery};
 

@@ -20,12 +20,13 @@ pub(super) const CONTROL_SOCKET: &str = "control.sock";
 /// Why a listener could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ListenError {
-    /// Configuration refuses such an address already; this is the last door.
+    /// Nobody could call, or everybody.
     #[error(
-        "{0} can be reached from other machines, and there are no keys to tell callers apart: \
-         listen on 127.0.0.1 or [::1]"
+        "{0} can be reached from other machines, and there is no key yet that would let anybody \
+         in: make one with `nearfar key create NAME` (with the same --state-dir) and start again, \
+         or listen on 127.0.0.1 or [::1]"
     )]
-    NotLoopback(SocketAddr),
+    NoKeys(SocketAddr),
     /// Another program has it.
     #[error(
         "{0} is taken by another program: stop that one, or choose another address with --listen"
@@ -54,8 +55,19 @@ pub(super) struct Listeners {
 }
 
 impl Listeners {
-    /// Opens the data API on these addresses and both unix sockets.
-    pub(super) fn open(addresses: &[SocketAddr], state: &StateDir) -> Result<Self, ListenError> {
+    /// Opens the data API on these addresses and both unix sockets. `keyed`
+    /// tells whether there is a key, which addresses that other machines reach
+    /// need.
+    pub(super) fn open(
+        addresses: &[SocketAddr],
+        state: &StateDir,
+        keyed: impl Fn() -> bool,
+    ) -> Result<Self, ListenError> {
+        if let Some(address) = addresses.iter().find(|a| !a.ip().is_loopback())
+            && !keyed()
+        {
+            return Err(ListenError::NoKeys(*address));
+        }
         let mut opened = Self {
             sockets: Vec::new(),
             addresses: Vec::new(),
@@ -74,9 +86,6 @@ impl Listeners {
 }
 
 fn tcp(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ListenError> {
-    if !address.ip().is_loopback() {
-        return Err(ListenError::NotLoopback(address));
-    }
     let bind = || -> io::Result<(TcpListener, SocketAddr)> {
         let listener = TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
@@ -95,9 +104,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_loopback_is_opened() {
-        let refused = tcp("0.0.0.0:0".parse().unwrap()).unwrap_err();
-        assert!(matches!(refused, ListenError::NotLoopback(_)));
+    fn other_machines_need_keys() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(dir.path()).unwrap();
+        let everywhere = ["127.0.0.1:0".parse().unwrap(), "0.0.0.0:0".parse().unwrap()];
+        let refused = Listeners::open(&everywhere, &state, || false).unwrap_err();
+        assert!(matches!(refused, ListenError::NoKeys(_)), "{refused}");
+        let opened = Listeners::open(&everywhere, &state, || true).unwrap();
+        assert_eq!(opened.addresses.len(), 2);
+        assert!(Listeners::open(&everywhere[..1], &state, || false).is_ok());
+    }
+
+    #[test]
+    fn a_taken_address_is_told() {
         let (_listener, bound) = tcp("127.0.0.1:0".parse().unwrap()).unwrap();
         assert_ne!(bound.port(), 0);
         assert!(matches!(tcp(bound).unwrap_err(), ListenError::Taken(_)));

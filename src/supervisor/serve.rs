@@ -18,6 +18,7 @@ use super::listen::Listeners;
 use super::spawn::Happening;
 use super::state_dir::StateDir;
 use super::{ServeArgs, logging, sandbox};
+use crate::admission::Keys;
 use crate::config::{Config, Overrides};
 use crate::handover::{Role, Setup};
 
@@ -48,7 +49,7 @@ fn start(args: ServeArgs) -> Result<Family, Box<dyn std::error::Error>> {
     };
     let config = Config::parse(&text, path.as_deref(), &overrides)?;
     let state = StateDir::open(&config.state_dir)?;
-    let listeners = Listeners::open(&config.server.listen, &state)?;
+    let listeners = Listeners::open(&config.server.listen, &state, || has_keys(&config))?;
     // The keys that came in the environment are in this process's own; no
     // other process of this user may look.
     if let Err(error) = sandbox::hide() {
@@ -71,6 +72,16 @@ fn start(args: ServeArgs) -> Result<Family, Box<dyn std::error::Error>> {
     let family = Family::start(config, setup, keys, state, listeners, tell, happenings);
     announce(&addresses);
     Ok(family)
+}
+
+/// Whether there is a key that is good. Looked at only where other machines
+/// reach nearfar; the keys themselves are the gate's affair.
+fn has_keys(config: &Config) -> bool {
+    let keys = Keys::open(config).list();
+    let now_ms = now_ms();
+    let good = |end: Option<i64>| end.is_none_or(|end| end > now_ms);
+    keys.iter()
+        .any(|key| key.revoked_ms.is_none() && good(key.expires_ms))
 }
 
 /// The configuration's text and the place it came from.

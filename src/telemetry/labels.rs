@@ -54,6 +54,12 @@ pub(super) struct GuardLabels {
     pub(super) action: &'static str,
 }
 
+/// Labels of the counter of requests that nobody was let in with.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct DeniedLabels {
+    pub(super) why: &'static str,
+}
+
 /// Labels of the counter of failed legs.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct FailureLabels {

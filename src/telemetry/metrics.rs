@@ -13,8 +13,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use super::labels::{
-    DecisionLabels, FailureLabels, GuardLabels, KnownTargets, RequestLabels, TargetLabels,
-    TokenLabels, word,
+    DecisionLabels, DeniedLabels, FailureLabels, GuardLabels, KnownTargets, RequestLabels,
+    TargetLabels, TokenLabels, word,
 };
 use crate::store::Row;
 
@@ -48,6 +48,7 @@ pub struct Metrics {
     continuations: Counter,
     tokens: Family<TokenLabels, Counter>,
     identifiers: Family<GuardLabels, Counter>,
+    denied: Family<DeniedLabels, Counter>,
     ttft: Histograms,
     tpot: Histograms,
     duration: Histograms,
@@ -88,6 +89,7 @@ impl Metrics {
             continuations: Counter::default(),
             tokens: Family::default(),
             identifiers: Family::default(),
+            denied: Family::default(),
             ttft: Family::new_with_constructor(|| Histogram::new(TTFT_SECONDS)),
             tpot: Family::new_with_constructor(|| Histogram::new(TPOT_SECONDS)),
             duration: Family::new_with_constructor(|| Histogram::new(DURATION_SECONDS)),
@@ -126,6 +128,11 @@ impl Metrics {
     /// Counts an answer that broke off and goes on at another leg.
     pub fn continued(&self) {
         self.continuations.inc();
+    }
+
+    /// Counts a request that nobody was let in with, by a word for why.
+    pub fn denied(&self, why: &'static str) {
+        self.denied.get_or_create(&DeniedLabels { why }).inc();
     }
 
     /// Counts identifiers that the guard found in a request, and what is done
@@ -210,6 +217,11 @@ impl Metrics {
             "guard_identifiers",
             "Identifiers found in requests",
             self.identifiers.clone(),
+        );
+        registry.register(
+            "denied_requests",
+            "Requests without a key that is good here",
+            self.denied.clone(),
         );
         registry.register("tokens", "Tokens, as targets told", self.tokens.clone());
         registry.register("ttft_seconds", "Time to first token", self.ttft.clone());
