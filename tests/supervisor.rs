@@ -88,7 +88,7 @@ fn what_cannot_be_served_is_refused_with_the_mend() {
         ..DaemonOptions::default()
     };
     let said = Daemon::try_start(elsewhere).err().unwrap();
-    assert!(said.contains("loopback"), "{said}");
+    assert!(said.contains("127.0.0.1 or [::1]"), "{said}");
     let daemon = Daemon::start(DaemonOptions::default());
     let taken = DaemonOptions {
         listen: vec![daemon.address().to_string()],
