@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::CatalogError;
 use super::inspect::FileFacts;
+use super::tuning::Tuned;
 
 /// The manifests' schema version.
 const SCHEMA: u32 = 1;
@@ -34,6 +35,9 @@ pub struct Manifest {
     /// For a model that makes vectors: what its file has no place for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub embedding: Option<EmbeddingCard>,
+    /// How its owner wants it run.
+    #[serde(default, skip_serializing_if = "Tuned::is_default")]
+    pub tuning: Tuned,
     /// Where it came from.
     pub origin: Origin,
     /// When it was added, in milliseconds since 1970.
@@ -115,6 +119,7 @@ impl Manifest {
             facts,
             tokenizer: None,
             embedding: None,
+            tuning: Tuned::default(),
             origin,
             added_ms: now_ms(),
             pinned_at_first_pull: false,
@@ -157,6 +162,9 @@ impl Manifest {
             return Err(bad(
                 "a digest is not 64 lower-case hexadecimal digits".to_owned()
             ));
+        }
+        if let Some(draft) = &manifest.tuning.draft {
+            check_name(draft).map_err(|error| bad(error.to_string()))?;
         }
         if manifest
             .adopted

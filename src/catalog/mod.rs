@@ -3,7 +3,8 @@
 //! [`Catalog`] is what the gate reads: an immutable list, replaced whole by
 //! [`Catalog::rescan`]. [`ModelStore`] is the store on disk: `manifest` says
 //! what is written about a model, `incoming` how a file gets in unseen, `adopt`
-//! how files of other stores are found, `pull` what a download needs, `verify`
+//! how files of other stores are found, `pull` what a download needs, `tuning`
+//! what an owner says about how a model is run, `verify`
 //! how everything is hashed again. [`known`] lists models that people use.
 //! Nothing here uses a network or runs a model.
 
@@ -17,6 +18,7 @@ mod pull;
 mod spec;
 mod store;
 mod sweep;
+mod tuning;
 mod verify;
 
 use std::path::{Path, PathBuf};
@@ -35,6 +37,7 @@ pub use manifest::{Adopted, Manifest, Origin};
 pub use pull::{PullLine, PullSpec, install_downloaded, plan_download};
 pub use spec::{HfFile, Spec};
 pub use store::{ModelStore, NewModel};
+pub use tuning::{Change, Tuned};
 pub use verify::{Finding, Verdict};
 
 /// The name of the model that is part of the binary.

@@ -191,6 +191,7 @@ impl ModelStore {
                     .as_ref()
                     .map(|digest| text(self.blob(digest))),
                 sha256: Some(manifest.sha256.clone()),
+                tuning: self.tuning_of(manifest),
             },
             capabilities: capabilities(&manifest.facts),
             architecture: manifest.facts.architecture.clone(),
@@ -280,6 +281,7 @@ impl ModelStore {
         if !path.exists() {
             return Err(CatalogError::NoSuchModel(name.to_owned()));
         }
+        self.check_no_draft(name)?;
         let _lock = self.lock()?;
         match std::fs::remove_file(&path) {
             Ok(()) => {}

@@ -23,8 +23,8 @@ use super::failed::Failed;
 use super::style;
 use crate::catalog::known::Known;
 use crate::catalog::{
-    self, Cached, Caches, CatalogError, EMBEDDED, HfFile, Manifest, ModelStore, NewModel, Origin,
-    Progress, PullLine, PullSpec, Spec, Verdict,
+    self, Cached, Caches, CatalogError, Change, EMBEDDED, HfFile, Manifest, ModelStore, NewModel,
+    Origin, Progress, PullLine, PullSpec, Spec, Verdict,
 };
 use meter::Meter;
 
@@ -78,6 +78,31 @@ pub enum ModelCommand {
     Show {
         /// Its name
         name: String,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Change how a model is run
+    #[command(
+        long_about = "Change how a model is run.\n\nA draft is a smaller installed model with the same \
+            tokens, which guesses ahead of the model. The model checks several guesses for little \
+            more than the price of one token, so that answers come faster where the guesses are \
+            mostly right. They stay what they would have been. Where that does not pay, the engine \
+            makes no use of the draft; `nearfar status` shows how it fares.",
+        after_help = "Examples:\n  \
+            nearfar model set qwen3-4b --draft qwen3-0.6b\n  \
+            nearfar model set qwen3-4b --no-draft\n\n\
+            Exit codes: 0 done, 1 no such model or failed, 2 wrong usage."
+    )]
+    Set {
+        /// Its name
+        name: String,
+        /// A smaller installed model that guesses ahead of it
+        #[arg(long, value_name = "NAME")]
+        draft: Option<String>,
+        /// No draft any more
+        #[arg(long, conflicts_with = "draft")]
+        no_draft: bool,
         /// As JSON
         #[arg(long)]
         json: bool,
@@ -192,6 +217,27 @@ pub fn run(command: ModelCommand, state_dir: &Path) -> Result<(), Failed> {
         }
         ModelCommand::List { json } => show::list(&store, json),
         ModelCommand::Show { name, json } => show::show(&store, &name, json),
+        ModelCommand::Set {
+            name,
+            draft,
+            no_draft,
+            json,
+        } => {
+            let change = Change {
+                draft: if no_draft {
+                    Some(None)
+                } else {
+                    draft.map(Some)
+                },
+            };
+            if change == Change::default() {
+                return Err(Failed::usage("there is nothing to change.")
+                    .mend("`nearfar model set --help` shows what can be."));
+            }
+            store.tune(&name, &change)?;
+            tell_daemon(state_dir);
+            show::show(&store, &name, json)
+        }
         ModelCommand::Rm { names, json } => {
             let mut removed = Vec::new();
             let result = names.iter().try_for_each(|name| {

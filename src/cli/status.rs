@@ -35,6 +35,7 @@ pub fn render(status: &Value, style: Style) -> String {
         ("targets", targets(status)),
         ("providers", providers(&status["egress"])),
         ("in memory", loaded(status)),
+        ("drafts", drafts(status)),
     ];
     for (name, text) in sections {
         if !text.is_empty() {
@@ -263,6 +264,40 @@ fn loaded(status: &Value) -> String {
     )
 }
 
+/// Models with a draft, where there are any.
+fn drafts(status: &Value) -> String {
+    let rows: Vec<Vec<String>> = list(&status["engine"], "drafts")
+        .iter()
+        .map(|entry| {
+            let draft = &entry["draft"];
+            let gain = draft["gain"].as_f64();
+            vec![
+                format!("  {}", text(&entry["model"])),
+                text(&draft["name"]),
+                draft["acceptance"]
+                    .as_f64()
+                    .map_or_else(|| "-".to_owned(), |share| format!("{:.0} %", share * 100.0)),
+                draft["proposed_tokens"]
+                    .as_u64()
+                    .map_or_else(|| "-".to_owned(), |n| n.to_string()),
+                match gain {
+                    Some(gain) if gain > 1.0 => format!("{gain:.2} times as fast"),
+                    Some(_) => "does not pay, rests".to_owned(),
+                    None => "not measured yet".to_owned(),
+                },
+            ]
+        })
+        .collect();
+    if rows.is_empty() {
+        return String::new();
+    }
+    style::table(
+        &["  MODEL", "DRAFT", "ACCEPTED", "PROPOSED", "SPEED"],
+        rows,
+        &[2, 3],
+    )
+}
+
 fn text(value: &Value) -> String {
     value.as_str().unwrap_or("").to_owned()
 }
@@ -290,7 +325,11 @@ mod tests {
             "engine": {"state": "up", "pid": 41, "model": "concierge", "model_ready": true,
                 "model_problem": null, "running": 1, "queued": 0, "models": [
                 {"name": "concierge", "architecture": "qwen3", "memory_bytes": 8_388_608,
-                 "context_tokens": 1024}]},
+                 "context_tokens": 1024}], "drafts": [
+                {"model": "big", "draft": {"name": "small", "acceptance": 0.81, "gain": 1.42,
+                 "proposed_tokens": 900, "accepted_tokens": 729}},
+                {"model": "other", "draft": {"name": "small", "acceptance": null, "gain": 1.0,
+                 "proposed_tokens": 0, "accepted_tokens": 0}}]},
             "egress": {"state": "down", "restart_in_ms": 2000, "pid": null, "providers": [
                 {"name": "openai", "dialect": "openai", "zone": "cloud", "ready": false,
                  "models": 9, "open_list": true}]},
@@ -328,6 +367,11 @@ providers
 in memory
   MODEL      ARCHITECTURE   MEMORY  CONTEXT
   concierge  qwen3         8.0 MiB     1024
+
+drafts
+  MODEL  DRAFT  ACCEPTED  PROPOSED  SPEED
+  big    small      81 %       900  1.42 times as fast
+  other  small         -         0  does not pay, rests
 
 missing from the sandbox
   egress: Landlock: use a newer kernel

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use nearfar_domain::frames::{DraftLoad, EngineState};
 use serde_json::{Value, json};
 
 use super::api::Api;
@@ -52,6 +53,9 @@ pub(crate) fn parts(gate: &Gate) -> (bool, Value) {
     engine["queued"] = json!(state.queued);
     engine["running"] = json!(state.running);
     engine["models"] = json!(state.models);
+    engine["drafts"] = drafts(&state)
+        .map(|(model, draft)| json!({"model": model, "draft": draft}))
+        .collect();
     let mut egress = part(&parts.egress);
     let providers = gate.providers();
     let providers = providers.iter().map(|provider| {
@@ -79,6 +83,12 @@ pub(crate) fn parts(gate: &Gate) -> (bool, Value) {
     (ready, body)
 }
 
+/// Models in memory with a draft, and how it fares.
+fn drafts(state: &EngineState) -> impl Iterator<Item = (&str, &DraftLoad)> {
+    let loads = state.loads.iter();
+    loads.filter_map(|load| Some((load.name.as_str(), load.draft.as_ref()?)))
+}
+
 fn part(part: &Part) -> Value {
     let (state, restart_in_ms) = match part.state {
         PartState::Starting => ("starting", None),
@@ -98,6 +108,9 @@ pub(crate) async fn metrics(State(api): State<Arc<Api>>, _: Caller) -> Response 
     let parts = gate.parts();
     let engine = gate.engine_state();
     let text = gate.metrics().render(&Gauges {
+        drafts: drafts(&engine)
+            .map(|(model, draft)| (format!("local/{model}"), draft.clone()))
+            .collect(),
         dropped_rows: gate.ledger().dropped(),
         in_flight: gate.under_way(),
         engine_queued: engine.queued,

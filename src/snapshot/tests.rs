@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use nearfar_domain::events::FailureKind;
-use nearfar_domain::frames::{LoadedModel, ModelCard, ModelSource};
+use nearfar_domain::frames::{LoadedModel, ModelCard, ModelSource, Tuning};
 use nearfar_domain::target::RemoteZone;
 
 use super::*;
@@ -16,6 +16,7 @@ fn model(name: &str, architecture: &str, file_bytes: u64) -> LocalModel {
                 path: format!("/models/{name}.gguf"),
                 tokenizer: None,
                 sha256: None,
+                tuning: Tuning::default(),
             }
         },
         capabilities: Capabilities {

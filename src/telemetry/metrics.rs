@@ -4,11 +4,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use nearfar_domain::events::FailureKind;
 use nearfar_domain::explain::Verdict;
+use nearfar_domain::frames::DraftLoad;
 use nearfar_domain::ids::TargetId;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
@@ -55,8 +56,10 @@ pub struct Metrics {
 }
 
 /// Numbers that others keep and that are read when metrics are asked for.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Gauges {
+    /// Models in memory that have a draft, by target, and how it fares.
+    pub drafts: Vec<(String, DraftLoad)>,
     /// Rows that the ledger had to drop since the start.
     pub dropped_rows: u64,
     /// Requests under way.
@@ -251,6 +254,7 @@ impl Metrics {
             "Jobs that the engine answers now",
             ConstGauge::new(i64::from(gauges.engine_running)),
         );
+        register_drafts(&mut registry, &gauges.drafts);
         registry.register("engine_up", "Whether the engine runs", up(gauges.engine_up));
         registry.register("egress_up", "Whether egress runs", up(gauges.egress_up));
         let mut text = String::new();
@@ -258,6 +262,35 @@ impl Metrics {
         let _ = encode(&mut text, &registry);
         text
     }
+}
+
+/// Left out where no model has a draft.
+fn register_drafts(registry: &mut Registry, drafts: &[(String, DraftLoad)]) {
+    type PerTarget = Family<TargetLabels, Gauge<f64, AtomicU64>>;
+    if drafts.is_empty() {
+        return;
+    }
+    let (acceptance, gain) = (PerTarget::default(), PerTarget::default());
+    for (target, draft) in drafts {
+        let labels = TargetLabels {
+            target: target.clone(),
+        };
+        for (family, value) in [(&acceptance, draft.acceptance), (&gain, draft.gain)] {
+            if let Some(value) = value {
+                family.get_or_create(&labels).set(value);
+            }
+        }
+    }
+    registry.register(
+        "draft_acceptance_ratio",
+        "Share of a draft model's proposals that the model chose, of late",
+        acceptance,
+    );
+    registry.register(
+        "draft_gain_ratio",
+        "Speed with a draft model over speed without; 1 where it does not pay",
+        gain,
+    );
 }
 
 /// Time per output token after the first, where both are known.

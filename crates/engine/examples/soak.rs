@@ -22,7 +22,7 @@ use nearfar_domain::chat::{Chat, Message, Params, Role};
 use nearfar_domain::events::Event;
 use nearfar_domain::frames::{
     EngineJob, EngineState, FromEngine, ModelSource, Priority, Purpose, Reader, Terms, ToEngine,
-    encode,
+    Tuning, encode,
 };
 use nearfar_domain::ids::JobId;
 use nearfar_domain::privacy::{Classified, Say, Source, Zone, classify};
@@ -55,6 +55,7 @@ fn main() -> Result<()> {
                     path: path.to_owned(),
                     tokenizer: None,
                     sha256: None,
+                    tuning: Tuning::default(),
                 }
             }
         }

@@ -126,6 +126,26 @@ pub(crate) fn offers_tools(template: &ChatTemplate) -> bool {
     template.knows_tools() && ToolFormat::of_template(template.source()) != ToolFormat::None
 }
 
+/// What is different first between the tokens of two model files, each with a
+/// `tokenizer.json` beside it or none, in words that call the second one the
+/// draft's; `None` where the second model can guess ahead of the first.
+///
+/// # Errors
+/// [`LoadError`] when one of the tokenizers cannot be read.
+pub fn token_difference(
+    model: (&Path, Option<&Path>),
+    draft: (&Path, Option<&Path>),
+) -> Result<Option<String>, LoadError> {
+    let read = |(file, sidecar): (&Path, Option<&Path>)| {
+        let gguf = Gguf::open(file)?;
+        match sidecar {
+            None => Tokenizer::from_gguf(&gguf),
+            Some(sidecar) => Tokenizer::with_sidecar(&gguf, sidecar),
+        }
+    };
+    Ok(read(model)?.first_difference(&read(draft)?))
+}
+
 /// A tokenizer may know fewer tokens than the model (padding), never more.
 pub(crate) fn fits(tokenizer: usize, model: usize) -> Result<(), LoadError> {
     if tokenizer > model {

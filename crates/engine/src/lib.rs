@@ -30,7 +30,7 @@ mod pinned;
 #[cfg(test)]
 mod tiny;
 
-pub use inspect::{ModelInfo, inspect, inspect_with_sidecar};
+pub use inspect::{ModelInfo, inspect, inspect_with_sidecar, token_difference};
 pub use kernels::{Isa, measure};
 pub use model::{Device, Placement};
 pub use pinned::PinnedOnDisk;

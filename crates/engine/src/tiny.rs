@@ -25,6 +25,12 @@ struct Shape {
 /// A model that writes exactly `pieces`, one token each, after a prompt that
 /// ends with `start`, and then ends its turn, or begins again if `forever`.
 pub(crate) fn chain(start: u8, pieces: &[&[u8]], forever: bool) -> Vec<u8> {
+    let order: Vec<usize> = (0..pieces.len()).collect();
+    ordered(start, pieces, &order, forever)
+}
+
+/// As [`chain`], with the pieces in this order.
+pub(crate) fn ordered(start: u8, pieces: &[&[u8]], order: &[usize], forever: bool) -> Vec<u8> {
     let first = 256 + SPECIALS.len();
     let vocabulary = first + pieces.len();
     // One dimension per token: the attention and feed-forward weights are 0, so
@@ -36,17 +42,14 @@ pub(crate) fn chain(start: u8, pieces: &[&[u8]], forever: bool) -> Vec<u8> {
         embedding[id * width + id] = 1.0;
     }
     let mut follow = |from: usize, to: usize| output[to * width + from] = 1.0;
-    follow(byte_id(start) as usize, first);
-    for index in 0..pieces.len() {
-        let last = index + 1 == pieces.len();
-        let next = if !last {
-            first + index + 1
-        } else if forever {
-            first
-        } else {
-            IM_END as usize
+    follow(byte_id(start) as usize, first + order[0]);
+    for (index, piece) in order.iter().enumerate() {
+        let next = match order.get(index + 1) {
+            Some(next) => first + next,
+            None if forever => first + order[0],
+            None => IM_END as usize,
         };
-        follow(first + index, next);
+        follow(first + piece, next);
     }
     let shape = Shape {
         width,

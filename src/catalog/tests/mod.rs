@@ -170,6 +170,7 @@ fn a_file_is_copied_hashed_named_and_seen_after_a_rescan() {
         path,
         tokenizer: None,
         sha256: Some(digest),
+        tuning: _,
     } = &model.source
     else {
         panic!()

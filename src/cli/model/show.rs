@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::catalog::known;
-use crate::catalog::{self, EMBEDDED, FileFacts, Manifest, ModelStore, Origin};
+use crate::catalog::{self, EMBEDDED, FileFacts, Manifest, ModelStore, Origin, Tuned};
 use crate::cli::failed::Failed;
 use crate::cli::style;
 
@@ -54,6 +54,7 @@ struct Shown {
     file: Option<PathBuf>,
     adopted: bool,
     origin: Option<Origin>,
+    tuning: Tuned,
     added_ms: Option<i64>,
     pinned_at_first_pull: bool,
     problem: Option<String>,
@@ -70,6 +71,7 @@ impl Shown {
             file: Some(store.weights(manifest)),
             adopted: manifest.adopted.is_some(),
             origin: Some(manifest.origin.clone()),
+            tuning: manifest.tuning.clone(),
             added_ms: Some(manifest.added_ms),
             pinned_at_first_pull: manifest.pinned_at_first_pull,
             problem: store.check_place(manifest).err(),
@@ -87,6 +89,7 @@ impl Shown {
             file: None,
             adopted: false,
             origin: None,
+            tuning: Tuned::default(),
             added_ms: None,
             pinned_at_first_pull: false,
             problem: None,
@@ -177,6 +180,9 @@ pub(super) fn show(store: &ModelStore, name: &str, json: bool) -> Result<(), Fai
     }
     if let Some(origin) = &model.origin {
         rows.push(line("from", origin.to_string()));
+    }
+    if let Some(draft) = &model.tuning.draft {
+        rows.push(line("draft", draft.clone()));
     }
     if let Some(licence) = &model.facts.licence {
         rows.push(line("licence", licence.clone()));

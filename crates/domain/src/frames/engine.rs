@@ -24,7 +24,27 @@ pub enum ModelSource {
         /// SHA-256 of the GGUF file in lower-case hex, where it was verified.
         /// What is kept on disk of a model is kept under it.
         sha256: Option<String>,
+        /// How it is to be run, where its owner said so.
+        tuning: Tuning,
     },
+}
+
+/// How a model from a file is run, beside what the file itself says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Tuning {
+    /// A smaller model with the same tokenizer that guesses ahead of it.
+    pub draft: Option<DraftSource>,
+}
+
+/// The files of a draft model; see [`ModelSource::File`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct DraftSource {
+    /// Its name, without `local/`.
+    pub name: String,
+    /// Absolute path of the GGUF file.
+    pub path: String,
+    /// Absolute path of a `tokenizer.json`.
+    pub tokenizer: Option<String>,
 }
 
 /// One answer to be made on this device.
@@ -182,6 +202,10 @@ pub struct Timings {
     pub guessed_tokens: u32,
     /// See `guessed_tokens`.
     pub accepted_tokens: u32,
+    /// Those of the guessed tokens that a draft model made.
+    pub drafted_tokens: u32,
+    /// Those of the accepted tokens that a draft model had guessed.
+    pub drafted_accepted: u32,
     /// How sure the model was of what it wrote.
     pub confidence: Confidence,
 }
@@ -237,6 +261,26 @@ pub struct ModelLoad {
     pub kv_bytes: u64,
     /// The most that these may take, in bytes.
     pub kv_budget_bytes: u64,
+    /// How its draft model fares, where it has one.
+    pub draft: Option<DraftLoad>,
+}
+
+/// A draft model at work for another one.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DraftLoad {
+    /// The draft's name, without `local/`.
+    pub name: String,
+    /// Share of its proposals that the model chose, of late: 0 to 1; `None`
+    /// before there was any.
+    pub acceptance: Option<f64>,
+    /// Speed with it over speed without it, as the measured times and the
+    /// acceptance promise; 1 where it does not pay, so that it makes no
+    /// proposals but a few now and then. `None` until measured.
+    pub gain: Option<f64>,
+    /// Proposals since the model was loaded.
+    pub proposed_tokens: u64,
+    /// Those of them that the model chose.
+    pub accepted_tokens: u64,
 }
 
 /// How far a load is.

@@ -19,12 +19,12 @@ pub use egress::{
     Download, DownloadEvent, EgressJob, FromEgress, ModelCard, ProviderCard, TimeLimits, ToEgress,
 };
 pub use engine::{
-    Confidence, EngineJob, EngineState, FromEngine, LoadedModel, LoadingModel, ModelLoad,
-    ModelSource, Timings, ToEngine,
+    Confidence, DraftLoad, DraftSource, EngineJob, EngineState, FromEngine, LoadedModel,
+    LoadingModel, ModelLoad, ModelSource, Timings, ToEngine, Tuning,
 };
 pub use terms::{Priority, Purpose, Terms};
 pub use wire::WireChat;
 
 /// Version of all frames. Processes of one binary always agree; the check is
 /// for a daemon whose binary was replaced while it ran.
-pub const VERSION: u16 = 6;
+pub const VERSION: u16 = 7;

@@ -50,6 +50,7 @@ impl Mask {
     }
 }
 
+#[derive(Clone, Copy)]
 enum Phase {
     /// The model reasons, until this token.
     Reasoning { end: u32 },
@@ -62,6 +63,7 @@ enum Phase {
 }
 
 /// The constraint of one answer.
+#[derive(Clone)]
 pub struct Constraint {
     /// As it is before the first token.
     fresh: Matcher,

@@ -6,7 +6,7 @@
 //! its own matter; no answer can tell who else was in the step.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nearfar_domain::events::{Event, Failure, FailureKind};
 
@@ -15,7 +15,7 @@ use crate::model::{BLOCK_TOKENS, ModelError};
 
 /// An answer's part in a step.
 pub struct Turn<'a> {
-    generation: &'a mut Generation,
+    pub(super) generation: &'a mut Generation,
     /// The most tokens of its prompt that it may compute; 0 where it sits out.
     allowance: usize,
     /// What the step made of the answer so far.
@@ -59,6 +59,10 @@ pub fn step(ready: &ReadyModel, turns: &mut [Turn<'_>]) {
     }
     let mut taking: Vec<&mut Turn<'_>> =
         turns.iter_mut().filter(|turn| turn.takes_part()).collect();
+    let drafted = match ready.draft() {
+        Some(draft) => draft.propose(ready, &mut taking, needed),
+        None => Duration::ZERO,
+    };
     let begun = Instant::now();
     let logits = match (
         survive(|| compute(ready, &mut taking)),
@@ -88,6 +92,7 @@ pub fn step(ready: &ReadyModel, turns: &mut [Turn<'_>]) {
     let took = begun.elapsed();
     let tokens = taking.iter().map(|turn| turn.generation.feed.len()).sum();
     ready.measured(tokens, took);
+    let took = took + drafted;
     let mut logits = logits.into_iter();
     for turn in taking {
         let own: Vec<Vec<f32>> = logits.by_ref().take(turn.generation.rows).collect();
@@ -188,7 +193,7 @@ fn compute(ready: &ReadyModel, turns: &mut [&mut Turn<'_>]) -> Result<Vec<Vec<f3
 }
 
 /// Runs `work`; `None` when it panicked.
-fn survive<T>(work: impl FnOnce() -> T) -> Option<T> {
+pub(super) fn survive<T>(work: impl FnOnce() -> T) -> Option<T> {
     // What `work` touched is forgotten or dropped by every caller then.
     catch_unwind(AssertUnwindSafe(work)).ok()
 }

@@ -8,9 +8,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::tiny::{ask, chain, random, ready};
 
-const SHARED: &str = "Answer in few words. The house has three rooms and a garden. ";
+pub(super) const SHARED: &str = "Answer in few words. The house has three rooms and a garden. ";
 
-fn chat(text: &str, max_tokens: u32) -> Chat {
+pub(super) fn chat(text: &str, max_tokens: u32) -> Chat {
     Chat {
         params: Params {
             max_tokens: Some(max_tokens),
@@ -21,7 +21,7 @@ fn chat(text: &str, max_tokens: u32) -> Chat {
 }
 
 /// The likeliest tokens, by the plainest loop there is.
-fn plain(ready: &ReadyModel, chat: &Chat) -> Vec<u32> {
+pub(super) fn plain(ready: &ReadyModel, chat: &Chat) -> Vec<u32> {
     let prepared = Generation::prepare(ready, chat, "").unwrap();
     let mut cache = ready.model.new_cache();
     let mut logits = ready.model.forward(&mut cache, &prepared.tokens).unwrap();
@@ -43,20 +43,21 @@ fn plain(ready: &ReadyModel, chat: &Chat) -> Vec<u32> {
 
 /// Makes the model believe that a step's time hardly grows with its tokens, so
 /// that every guess is checked.
-fn make_guesses_pay(ready: &ReadyModel) {
+pub(super) fn make_guesses_pay(ready: &ReadyModel) {
+    // Also where a draft was measured at tests' speed.
     for _ in 0..3 {
         ready.measured(1, Duration::from_secs(20));
         ready.measured(64, Duration::from_millis(20_001));
     }
 }
 
-fn begin(ready: &Arc<ReadyModel>, chat: &Chat) -> Generation {
+pub(super) fn begin(ready: &Arc<ReadyModel>, chat: &Chat) -> Generation {
     let prepared = Generation::prepare(ready, chat, "").unwrap();
     Generation::new(Arc::clone(ready), prepared)
 }
 
 /// Steps one answer alone to its end.
-fn finish(
+pub(super) fn finish(
     ready: &Arc<ReadyModel>,
     mut generation: Generation,
     guesses: bool,
@@ -77,6 +78,8 @@ fn finish(
 #[derive(Debug, Clone)]
 struct Case {
     model: u64,
+    /// Random weights of a draft; the model's own are the best there is.
+    draft: Option<u64>,
     /// Text and limit of each answer.
     asked: Vec<(String, u32)>,
     guesses: bool,
@@ -94,14 +97,15 @@ fn cases() -> impl Strategy<Value = Case> {
     ];
     let cancel = prop_oneof![9 => Just(None), 1 => (0usize..6).prop_map(Some)];
     (
-        0u64..4,
+        (0u64..4, prop::option::of(0u64..8)),
         prop::collection::vec((text, 1u32..30), 1..6),
         any::<bool>(),
         prop_oneof![Just(1_000u64), 24u64..40],
         prop::collection::vec((1usize..48, any::<u32>(), cancel), 1..60),
     )
-        .prop_map(|(model, asked, guesses, room, steps)| Case {
+        .prop_map(|((model, draft), asked, guesses, room, steps)| Case {
             model,
+            draft,
             asked,
             guesses,
             room,
@@ -112,11 +116,15 @@ fn cases() -> impl Strategy<Value = Case> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
-    /// Batches, pieces of any size, kept prefixes, guesses and cancellations
-    /// change no greedy token.
+    /// Batches, pieces of any size, kept prefixes, guesses, drafts and
+    /// cancellations change no greedy token.
     #[test]
     fn company_changes_no_token(case in cases()) {
-        let ready = Arc::new(ready(random(case.model)));
+        let model = ready(random(case.model));
+        let ready = Arc::new(match case.draft {
+            Some(seed) => model.with_draft(ready(random(seed))).unwrap(),
+            None => model,
+        });
         let chats: Vec<Chat> = case.asked.iter().map(|(text, limit)| chat(text, *limit)).collect();
         let expected: Vec<Vec<u32>> = chats.iter().map(|chat| plain(&ready, chat)).collect();
         let pool = ready.model.kv_pool().clone();

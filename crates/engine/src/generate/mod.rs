@@ -8,6 +8,7 @@
 
 mod batch;
 mod date;
+mod draft;
 mod guess;
 mod kept;
 mod pace;
@@ -15,6 +16,7 @@ mod prefix;
 mod prompt;
 mod ready;
 mod tally;
+mod worth;
 mod writer;
 
 use std::sync::Arc;
@@ -28,6 +30,7 @@ use crate::constrain::{Constraint, ConstraintError};
 use crate::model::{BLOCK_TOKENS, Cache, Part, Wanted};
 use crate::sampling::{Certainty, Choice, Sampler, certainty};
 pub use batch::{Turn, step};
+use draft::Drafting;
 use guess::Guesser;
 pub(crate) use kept::Restore;
 pub use pace::{Pace, STEP_WHILE_QUIET, STEP_WHILE_SPEAKING};
@@ -69,6 +72,7 @@ pub struct Generation {
     constraint: Option<Constraint>,
     writer: Writer,
     guesser: Guesser,
+    drafting: Drafting,
     tally: Tally,
     /// The tokens of the next step: a piece of the prompt, or the last token and
     /// guesses at what follows it.
@@ -113,6 +117,7 @@ impl Generation {
             constraint,
             writer,
             guesser: Guesser::default(),
+            drafting: Drafting::default(),
             tally: Tally::default(),
             feed: Vec::new(),
             guessed: 0,
@@ -236,6 +241,7 @@ impl Generation {
         let (done, pending) = (self.cache.len(), self.pending());
         self.feed.clear();
         self.guessed = 0;
+        self.drafting.clear(self.tokens.len());
         if self.is_prefilling() {
             let count = pending.min(allowance);
             self.feed
@@ -246,14 +252,7 @@ impl Generation {
         }
         self.feed.extend_from_slice(&self.tokens[done..]);
         self.rows = 1;
-        // Under a constraint the masks of later places are not known yet.
-        if self.constraint.is_some() || pending > 1 {
-            return;
-        }
-        let context = self.ready.model.context_tokens();
-        // The model's own token comes on top of the guesses.
-        let most = (self.limit.saturating_sub(self.written + 1))
-            .min(context.saturating_sub(self.tokens.len() + 1));
+        let most = self.room_to_guess();
         let guesser = &mut self.guesser;
         self.guessed = self
             .ready
@@ -263,13 +262,20 @@ impl Generation {
         self.rows = 1 + self.guessed;
     }
 
+    /// The most tokens that may be guessed: the model's own comes on top.
+    fn room_to_guess(&self) -> usize {
+        let context = self.ready.model.context_tokens();
+        (self.limit.saturating_sub(self.written + 1))
+            .min(context.saturating_sub(self.tokens.len() + 1))
+    }
+
     /// Its part of the step that was laid out; `None` where nothing is left to
     /// compute.
     fn part(&mut self) -> Option<Part<'_>> {
         let logits = match self.rows {
             0 => Wanted::None,
             1 => Wanted::Last,
-            _ => Wanted::All,
+            rows => Wanted::Tail(rows),
         };
         (!self.feed.is_empty()).then_some(Part {
             cache: &mut self.cache,
@@ -304,17 +310,50 @@ impl Generation {
                 Progress::More
             });
         }
+        let before = self.tokens.len();
+        let progress = self.check(rows, done, out);
+        let right = self.cache.len().saturating_sub(before);
         self.guessed_tokens += self.guessed;
-        let first = self.feed.len() - rows.len();
+        self.accepted_tokens += right;
+        if let Some(draft) = self.ready.draft() {
+            self.drafting.settle(draft, before, &self.tokens[before..]);
+        }
+        progress
+    }
+
+    /// Chooses at each place of `rows` for as long as the guesses were right;
+    /// what was computed for wrong ones is forgotten. The step's tokens begin at
+    /// `done`.
+    fn check(
+        &mut self,
+        rows: Vec<Vec<f32>>,
+        done: usize,
+        out: &mut Vec<Event>,
+    ) -> Result<Progress, Failure> {
+        let (mut place, mut looked_up) = (0, true);
+        // The guesses follow all tokens that the answer had.
+        let before = self.tokens.len();
         for (index, logits) in rows.into_iter().enumerate() {
+            // A token that had to follow the one before was not chosen.
+            if index < place {
+                continue;
+            }
             let choice = self.choose(logits)?;
-            let id = choice.id;
             let progress = self.take(choice, out)?;
-            let right = self.guesser.came(index, id) && index < self.guessed;
-            self.accepted_tokens += usize::from(right);
-            if progress == Progress::Finished || !right {
-                // What was computed for wrong guesses is forgotten.
-                self.cache.truncate(done + first + index + 1);
+            let guesses = &self.feed[before - done..];
+            let came = &self.tokens[before + place..];
+            let right = came
+                .iter()
+                .zip(&guesses[place..])
+                .take_while(|(came, guess)| came == guess)
+                .count();
+            for (offset, id) in came.iter().enumerate() {
+                looked_up = looked_up && self.guesser.came(place + offset, *id);
+            }
+            let all = right == came.len();
+            place += right;
+            if progress == Progress::Finished || !all {
+                self.cache.truncate(before + place);
                 return Ok(progress);
             }
         }
@@ -466,6 +505,8 @@ impl Generation {
             cached_tokens: count(cached),
             guessed_tokens: count(self.guessed_tokens),
             accepted_tokens: count(self.accepted_tokens),
+            drafted_tokens: count(self.drafting.proposed_tokens),
+            drafted_accepted: count(self.drafting.accepted_tokens),
             confidence: self.tally.confidence(),
             ..Timings::default()
         }
@@ -474,6 +515,9 @@ impl Generation {
     /// Ends this answer, whole or not, and keeps its keys and values for the
     /// next prompt that begins alike. Not to be called after a failed step.
     pub fn keep(self) {
+        if let Some(draft) = self.ready.draft() {
+            self.drafting.keep(draft, &self.tokens);
+        }
         let pin = self.purpose == Purpose::Prefill { pin: true };
         self.ready.keep_cache(&self.tokens, &self.cache, pin);
     }
@@ -498,5 +542,7 @@ fn unfollowed(error: &ConstraintError) -> Failure {
 
 #[cfg(test)]
 mod batch_tests;
+#[cfg(test)]
+mod draft_tests;
 #[cfg(test)]
 mod tests;

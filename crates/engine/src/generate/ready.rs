@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use nearfar_domain::chat::{Chat, ResponseFormat, ToolChoice};
 use nearfar_domain::events::{Failure, FailureKind, TokenLogprob};
+use nearfar_domain::frames::DraftLoad;
 
+use super::draft::Draft;
 use super::kept::{Kept, Restore};
 use super::pace::Pace;
 use crate::constrain::{Constraint, Grammars, Reasoning};
@@ -31,6 +33,7 @@ pub struct ReadyModel {
     /// Made when a request first asks for a form.
     grammars: OnceLock<Grammars>,
     kept: Arc<Kept>,
+    draft: Option<Draft>,
     pace: Mutex<Pace>,
 }
 
@@ -78,6 +81,7 @@ impl ReadyModel {
             marks,
             grammars: OnceLock::new(),
             kept: Arc::default(),
+            draft: None,
             pace: Mutex::default(),
         })
     }
@@ -91,6 +95,62 @@ impl ReadyModel {
                 ..self.defaults
             },
             ..self
+        }
+    }
+
+    /// With a smaller model that guesses ahead of it.
+    ///
+    /// # Errors
+    /// [`LoadError::Unsupported`] when their tokens are not the same: names the
+    /// first difference.
+    pub fn with_draft(self, draft: Self) -> Result<Self, LoadError> {
+        let draft = Draft::new(draft, &self)?;
+        Ok(Self {
+            draft: Some(draft),
+            ..self
+        })
+    }
+
+    pub(super) fn draft(&self) -> Option<&Draft> {
+        self.draft.as_ref()
+    }
+
+    /// How its draft fares, where it has one.
+    pub fn draft_load(&self) -> Option<DraftLoad> {
+        self.draft.as_ref().map(Draft::load)
+    }
+
+    /// This model, and its draft where it has one.
+    fn parts(&self) -> impl Iterator<Item = &Model> {
+        let draft = self.draft.as_ref().map(|draft| &draft.ready().model);
+        std::iter::once(&self.model).chain(draft)
+    }
+
+    /// Weights of the model and its draft, in bytes.
+    pub fn weight_bytes(&self) -> u64 {
+        self.parts().map(Model::memory_bytes).sum()
+    }
+
+    /// The most that keys and values of both may take now, in bytes.
+    pub fn cache_budget(&self) -> u64 {
+        self.parts().map(|part| part.kv_pool().budget_bytes()).sum()
+    }
+
+    /// Keys and values of both that are in use, in bytes.
+    pub fn cache_used(&self) -> u64 {
+        self.parts().map(|part| part.kv_pool().used_bytes()).sum()
+    }
+
+    /// Sets the most that keys and values of both may take: each gets its part
+    /// by what a token takes there. What is in use already is not taken back.
+    pub fn set_cache_budget(&self, bytes: u64) {
+        let all: u64 = self.parts().map(Model::cache_bytes_per_token).sum();
+        for part in self.parts() {
+            let share = u128::from(bytes) * u128::from(part.cache_bytes_per_token())
+                / u128::from(all.max(1));
+            let share = u64::try_from(share).unwrap_or(u64::MAX);
+            let pool = part.kv_pool();
+            pool.set_budget_bytes(share.max(pool.used_bytes()));
         }
     }
 
@@ -116,7 +176,8 @@ impl ReadyModel {
 
     /// Weights, and keys and values of all that is under way or kept, in bytes.
     pub fn memory_bytes(&self) -> u64 {
-        self.model.memory_bytes() + self.model.kv_pool().memory_bytes()
+        let of = |part: &Model| part.memory_bytes() + part.kv_pool().memory_bytes();
+        self.parts().map(of).sum()
     }
 
     pub(super) fn tool_format(&self) -> ToolFormat {

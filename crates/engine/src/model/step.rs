@@ -11,6 +11,8 @@ pub enum Wanted {
     /// Those after the last token.
     #[default]
     Last,
+    /// Those after each of so many tokens, which are the last ones.
+    Tail(usize),
     /// Those after each token.
     All,
 }
@@ -21,6 +23,7 @@ impl Wanted {
         match self {
             Self::None => 0,
             Self::Last => tokens.min(1),
+            Self::Tail(rows) => tokens.min(rows),
             Self::All => tokens,
         }
     }

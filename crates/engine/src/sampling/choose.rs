@@ -46,11 +46,18 @@ pub(super) fn top_n(logits: &[f32], n: usize, candidates: &mut Vec<(f32, u32)>) 
     candidates.clone()
 }
 
-/// Draws by top-k, top-p, min-p and temperature. `uniform` is in [0, 1).
+/// Draws by top-k, top-p, min-p and temperature.
+///
+/// A race: each candidate gets a time that is exponentially distributed with its
+/// weight as the rate, and the first wins, which is a draw from the weights. The
+/// times depend on `number` and the candidate's id alone, so that draws from two
+/// similar distributions with one number are mostly the same ("Coupling without
+/// Communication and Drafter-Invariant Speculative Decoding", Daliri, Musco and
+/// Suresh 2024).
 pub(super) fn draw(
     logits: &[f32],
     settings: &Settings,
-    uniform: f64,
+    number: u64,
     candidates: &mut Vec<(f32, u32)>,
 ) -> Option<u32> {
     fill(logits, candidates);
@@ -76,21 +83,38 @@ pub(super) fn draw(
             nucleus(candidates, f64::from(settings.top_p) * mass, most);
         }
     }
-    let weight = |logit: f32| (f64::from(logit - most) / f64::from(settings.temperature)).exp();
-    let total: f64 = candidates.iter().map(|(logit, _)| weight(*logit)).sum();
-    let mut left = uniform * total;
+    let mut best: Option<(f64, u32)> = None;
     for (logit, id) in candidates.iter() {
-        left -= weight(*logit);
-        if left < 0.0 {
-            return Some(*id);
+        // ln(weight); the race's time is exp(-score).
+        let weight = f64::from(logit - most) / f64::from(settings.temperature);
+        let chance = chance(number, *id);
+        if let Some((lead, _)) = best {
+            // The time is -ln(chance), at least 1 - chance; exp(x) >= 1 + x. So
+            // this one is behind, and most are found to be so without a logarithm.
+            let behind = lead - weight;
+            if behind > 0.0 && (1.0 - chance) * (1.0 + behind) > 1.0 {
+                continue;
+            }
+        }
+        let score = weight - (-chance.ln()).ln();
+        if best.is_none_or(|(lead, _)| score > lead) {
+            best = Some((score, *id));
         }
     }
-    // Rounding can leave a crumb; it belongs to the last that has any weight.
-    candidates
-        .iter()
-        .rev()
-        .find(|(logit, _)| weight(*logit) > 0.0)
-        .map(|(_, id)| *id)
+    best.map(|(_, id)| id)
+}
+
+/// A number in (0, 1) that belongs to a draw and a token: both, well mixed
+/// (SplitMix64's finaliser, Steele et al. 2014).
+fn chance(number: u64, id: u32) -> f64 {
+    let mut x = number
+        ^ u64::from(id)
+            .wrapping_add(1)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^= x >> 31;
+    ((x >> 11) as f64 + 0.5) / (1u64 << 53) as f64
 }
 
 fn fill(logits: &[f32], candidates: &mut Vec<(f32, u32)>) {

@@ -4,6 +4,11 @@
 //! temperature, draw. Log-probabilities are the model's own, from before any of
 //! these. Ties go to the lower id, so that greedy answers are repeatable. The
 //! vocabulary is never sorted as a whole unless the nucleus really spans it.
+//!
+//! A draw gives each token a chance of its own, made of the draw's number and
+//! the token's id, and takes the token that wins. Two models that draw with the
+//! same number from similar distributions therefore mostly draw the same token,
+//! and neither has to know of the other.
 
 mod choose;
 mod confidence;
@@ -114,8 +119,8 @@ impl Sampler {
         let id = if self.settings.temperature <= 0.0 {
             choose::greedy(logits)
         } else {
-            let uniform = (self.random.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
-            choose::draw(logits, &self.settings, uniform, &mut self.candidates)
+            let number = self.random.next_u64();
+            choose::draw(logits, &self.settings, number, &mut self.candidates)
         }
         .ok_or(SampleError::Nothing)?;
         self.remember(id);
@@ -127,6 +132,21 @@ impl Sampler {
             }
         };
         Ok(Choice { id, logprob, top })
+    }
+
+    /// A sampler that chooses from other logits as this one would in this place,
+    /// with the same draws, and then on its own. It reports no log-probabilities.
+    pub fn ahead(&self) -> Self {
+        Self {
+            settings: Settings {
+                logprobs: None,
+                ..self.settings.clone()
+            },
+            random: self.random.clone(),
+            window: self.window.clone(),
+            written: self.written.clone(),
+            candidates: Vec::new(),
+        }
     }
 
     /// Remembers a token that was written without being sampled.

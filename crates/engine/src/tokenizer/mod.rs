@@ -7,6 +7,8 @@
 mod detokenizer;
 mod plain;
 mod pre;
+mod same;
+mod specials;
 mod spm;
 
 use std::borrow::Cow;
@@ -14,7 +16,6 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use aho_corasick::{AhoCorasick, MatchKind};
 use tokenizers::models::bpe::BPE;
 use tokenizers::models::wordpiece::WordPiece;
 use tokenizers::normalizers::bert::BertNormalizer;
@@ -29,11 +30,13 @@ pub use plain::Plain;
 
 use crate::gguf::{Gguf, LoadError};
 use crate::template::{Rendered, SENTINEL};
+use specials::Specials;
 
 /// Token types as GGUF numbers them.
 const UNKNOWN: i64 = 2;
 const CONTROL: i64 = 3;
 const USER_DEFINED: i64 = 4;
+const UNUSED: i64 = 5;
 const BYTE: i64 = 6;
 
 /// `▁`, SentencePiece's space.
@@ -51,25 +54,14 @@ pub struct Tokenizer {
     add_space_prefix: bool,
     end_of_generation: Vec<u32>,
     vocab: HashMap<String, u32>,
+    /// Ids from here on fill the weights up and stand for nothing.
+    used: usize,
 }
 
 enum Kind {
     /// Byte-level BPE, WordPiece or a whole `tokenizer.json`.
     Library(Box<tokenizers::Tokenizer>),
     Spm(Box<spm::Spm>),
-}
-
-/// Tokens that are cut out of the text before anything else.
-struct Specials {
-    /// Control tokens and user-defined ones.
-    all: Option<AhoCorasick>,
-    all_ids: Vec<u32>,
-    /// User-defined ones alone: part of the text, whoever wrote it.
-    plain: Option<AhoCorasick>,
-    plain_ids: Vec<u32>,
-    control_texts: Vec<String>,
-    /// Ids of the control tokens, ascending.
-    control_ids: Vec<u32>,
 }
 
 /// Names by which models end a turn beside their declared end token.
@@ -244,6 +236,10 @@ impl Tokenizer {
             add_bos: add_bos.unwrap_or(default_bos) && bos.is_some(),
             add_space_prefix: space_prefix.unwrap_or(add_space_prefix),
             end_of_generation,
+            used: (0..tokens.len())
+                .rev()
+                .find(|id| type_of(*id) != UNUSED)
+                .map_or(0, |last| last + 1),
             vocab: tokens
                 .iter()
                 .enumerate()
@@ -406,45 +402,6 @@ impl Tokenizer {
             }
         }
         Ok(())
-    }
-}
-
-impl Specials {
-    fn new(tokens: &[String], type_of: &impl Fn(usize) -> i64) -> Result<Self, LoadError> {
-        let of = |wanted: &[i64]| -> (Vec<&String>, Vec<u32>) {
-            tokens
-                .iter()
-                .enumerate()
-                .filter(|(id, token)| !token.is_empty() && wanted.contains(&type_of(*id)))
-                .map(|(id, token)| (token, id as u32))
-                .unzip()
-        };
-        let finder = |texts: &[&String]| -> Result<Option<AhoCorasick>, LoadError> {
-            if texts.is_empty() {
-                return Ok(None);
-            }
-            AhoCorasick::builder()
-                .match_kind(MatchKind::LeftmostLongest)
-                .build(texts)
-                .map(Some)
-                .map_err(|error| {
-                    LoadError::key(
-                        "tokenizer.ggml.token_type",
-                        format!("has too many special tokens: {error}"),
-                    )
-                })
-        };
-        let (all, all_ids) = of(&[CONTROL, USER_DEFINED, UNKNOWN]);
-        let (plain, plain_ids) = of(&[USER_DEFINED]);
-        let (control, control_ids) = of(&[CONTROL, UNKNOWN]);
-        Ok(Self {
-            all: finder(&all)?,
-            all_ids,
-            plain: finder(&plain)?,
-            plain_ids,
-            control_texts: control.into_iter().cloned().collect(),
-            control_ids,
-        })
     }
 }
 

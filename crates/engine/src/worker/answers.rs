@@ -274,6 +274,7 @@ impl Answers {
             ms_per_token,
             kv_bytes: ready.model().kv_pool().used_bytes(),
             kv_budget_bytes: ready.model().kv_pool().budget_bytes(),
+            draft: ready.draft_load(),
         }
     }
 

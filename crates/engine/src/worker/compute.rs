@@ -13,7 +13,8 @@ use nearfar_domain::frames::{EngineState, FromEngine, ModelSource, Purpose, Timi
 use super::answers::{Answers, Before, Ended, Stepped};
 use super::guard::{THREADS, survive};
 use super::link::{Input, Link, LinkId};
-use super::models::{Limits, Load, Models};
+use super::load::Load;
+use super::models::{Limits, Models};
 use super::queue::{JobKey, Queue, Waiting};
 use super::vectors::Vectors;
 use crate::generate::{Generation, Prepared};

@@ -13,7 +13,7 @@ use nearfar_domain::events::Failure;
 use nearfar_domain::frames::{FromEngine, Reader, ToEngine, VERSION, encode};
 
 use super::guard::THREADS;
-use super::models::{Load, Room};
+use super::load::{Load, Room};
 use super::queue::JobKey;
 use super::vectors::Stage;
 use crate::generate::Prepared;

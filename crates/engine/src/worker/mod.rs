@@ -10,6 +10,7 @@ mod answers;
 mod compute;
 mod guard;
 mod link;
+mod load;
 mod memory;
 mod models;
 mod plan;

@@ -7,42 +7,23 @@
 //! and waits until that was made: [`Models::room`] is the only place that
 //! decides what is dropped.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::SyncSender;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nearfar_domain::events::{Failure, FailureKind};
 use nearfar_domain::frames::{LoadedModel, LoadingModel, ModelSource};
 
-use super::guard::{THREADS, survive};
+use super::guard::THREADS;
 use super::link::Input;
+use super::load::{Load, Room, load_thread};
 use super::memory;
-use crate::embed::{Embedder, is_embedding_model};
-use crate::generate::{ReadyModel, Restore};
-use crate::gguf::{Gguf, LoadError};
-use crate::inspect::needed_bytes;
-use crate::model::{LoadOptions, Placement};
+use crate::embed::Embedder;
+use crate::generate::ReadyModel;
+use crate::model::Placement;
 use crate::pinned::Store;
-
-/// A finished load.
-pub(super) struct Load {
-    pub(super) name: String,
-    pub(super) source: ModelSource,
-    pub(super) result: Result<Held, Failure>,
-    pub(super) took: Duration,
-}
-
-/// A load that knows how much memory it needs and waits for a word. Dropping
-/// it ends the load.
-pub(super) struct Room {
-    pub(super) name: String,
-    pub(super) source: ModelSource,
-    needed: u64,
-    go: SyncSender<()>,
-}
 
 /// A model that could not even begin to load, and why.
 pub(super) type NotBegun = (String, ModelSource, Failure);
@@ -60,7 +41,7 @@ impl Held {
     /// Weights alone, in bytes.
     fn weight_bytes(&self) -> u64 {
         match self {
-            Held::Words(ready) => ready.model().memory_bytes(),
+            Held::Words(ready) => ready.weight_bytes(),
             Held::Vectors(embedder) => embedder.memory_bytes(),
         }
     }
@@ -68,7 +49,7 @@ impl Held {
     /// The most that keys and values may take now, in bytes.
     fn cache_budget(&self) -> u64 {
         match self {
-            Held::Words(ready) => ready.model().kv_pool().budget_bytes(),
+            Held::Words(ready) => ready.cache_budget(),
             Held::Vectors(_) => 0,
         }
     }
@@ -219,7 +200,14 @@ impl Models {
         let total = match &source {
             ModelSource::Embedded => crate::embedded_model().len() as u64,
             // A file that cannot be read is refused by the load, with the reason.
-            ModelSource::File { path, .. } => std::fs::metadata(path).map_or(0, |meta| meta.len()),
+            ModelSource::File { path, tuning, .. } => {
+                let draft = tuning.draft.as_ref().map(|draft| draft.path.as_str());
+                let length = |path| std::fs::metadata(path).map_or(0, |meta| meta.len());
+                std::iter::once(path.as_str())
+                    .chain(draft)
+                    .map(length)
+                    .sum()
+            }
         };
         self.loading = Some(Loading {
             name: name.clone(),
@@ -338,10 +326,9 @@ impl Models {
             if let Held::Words(ready) = &resident.held {
                 let part = u128::from(free) * u128::from(aside(resident)) / u128::from(all.max(1));
                 let part = u64::try_from(part).unwrap_or(u64::MAX);
-                let pool = ready.model().kv_pool();
                 // What is in use already is not taken back.
-                let part = part.max(pool.used_bytes());
-                pool.set_budget_bytes(part.min(resident.most_cache));
+                let part = part.max(ready.cache_used());
+                ready.set_cache_budget(part.min(resident.most_cache));
             }
         }
     }
@@ -476,119 +463,4 @@ fn describe(resident: &Resident) -> LoadedModel {
         tools,
         load_ms: resident.load_ms,
     }
-}
-
-/// A whole load, from the file's header to the model; then, with the model at
-/// work, its pinned prompts.
-fn load_thread(
-    name: String,
-    source: ModelSource,
-    read: Arc<AtomicU64>,
-    placement: Placement,
-    inputs: &SyncSender<Input>,
-    pinned: Option<Arc<Store>>,
-) {
-    let begun = Instant::now();
-    // `None`: it was refused, and that was told.
-    let result = survive(|| {
-        let gguf = open(&source, read)?;
-        let needed = needed_bytes(&gguf).map_err(|error| refusal(&error))?;
-        let (go, wait) = sync_channel(1);
-        let room = Room {
-            name: name.clone(),
-            source: source.clone(),
-            needed,
-            go,
-        };
-        // Fails only when the compute thread is gone; so does the wait then.
-        let _ = inputs.send(Input::Room(Box::new(room)));
-        if wait.recv().is_err() {
-            return Ok(None);
-        }
-        load(&name, &source, &gguf, placement).map(Some)
-    });
-    let result = match result {
-        Some(Ok(None)) => return,
-        Some(Ok(Some(held))) => Ok(held),
-        Some(Err(failure)) => Err(failure),
-        None => Err(Failure::new(
-            FailureKind::ModelBroken,
-            "loading the model failed by a mistake of ours; its file is probably damaged",
-        )),
-    };
-    let restore = match (&result, &pinned) {
-        (Ok(Held::Words(ready)), Some(pinned)) => survive(|| shelve(pinned, ready, &source)),
-        _ => None,
-    };
-    let load = Load {
-        name,
-        source,
-        result,
-        took: begun.elapsed(),
-    };
-    // Fails only when the compute thread is gone.
-    let _ = inputs.send(Input::Loaded(Box::new(load)));
-    drop(pinned);
-    if let Some(Some(restore)) = restore {
-        survive(|| restore.run());
-    }
-}
-
-/// Looks up what is pinned on disk of a model. A file without a verified digest
-/// has nothing there.
-fn shelve(pinned: &Store, ready: &ReadyModel, source: &ModelSource) -> Option<Restore> {
-    let digest = match source {
-        ModelSource::Embedded => {
-            let hash = blake3::hash(crate::embedded_model()).to_hex();
-            format!("embedded{}", &hash[..32])
-        }
-        ModelSource::File { sha256, .. } => sha256.clone()?,
-    };
-    let shelf = pinned.shelf(ready.name(), &digest, ready.model())?;
-    Some(ready.use_shelf(shelf))
-}
-
-fn open(source: &ModelSource, read: Arc<AtomicU64>) -> Result<Gguf, Failure> {
-    let opened = match source {
-        ModelSource::Embedded => crate::embedded(),
-        ModelSource::File { path, .. } => Gguf::open(Path::new(path)),
-    };
-    let mut gguf = opened.map_err(|error| refusal(&error))?;
-    gguf.count_reads(read);
-    Ok(gguf)
-}
-
-fn load(
-    name: &str,
-    source: &ModelSource,
-    gguf: &Gguf,
-    placement: Placement,
-) -> Result<Held, Failure> {
-    let words = |ready| Held::Words(Arc::new(ready));
-    let loaded = match source {
-        ModelSource::Embedded => {
-            ReadyModel::load(name, gguf, None).map(|ready| words(ready.greedy_by_default()))
-        }
-        ModelSource::File { tokenizer, .. } => {
-            let tokenizer = tokenizer.as_deref().map(Path::new);
-            if is_embedding_model(gguf) {
-                Embedder::load(name, gguf, tokenizer).map(|made| Held::Vectors(Arc::new(made)))
-            } else {
-                let options = LoadOptions {
-                    placement,
-                    ..LoadOptions::default()
-                };
-                ReadyModel::load_with(name, gguf, tokenizer, &options).map(words)
-            }
-        }
-    };
-    loaded.map_err(|error| refusal(&error))
-}
-
-fn refusal(error: &LoadError) -> Failure {
-    let kind = match error {
-        LoadError::Io(io) if io.kind() == std::io::ErrorKind::NotFound => FailureKind::ModelMissing,
-        _ => FailureKind::ModelBroken,
-    };
-    Failure::new(kind, error.to_string())
 }

@@ -14,8 +14,8 @@ use nearfar_domain::chat::{Chat, Params};
 use nearfar_domain::embed::{Input, Inputs};
 use nearfar_domain::events::{Event, FailureKind, FinishReason};
 use nearfar_domain::frames::{
-    EngineJob, EngineState, FromEngine, ModelSource, Reader, Terms, Timings, ToEngine, VERSION,
-    encode,
+    EngineJob, EngineState, FromEngine, ModelSource, Reader, Terms, Timings, ToEngine, Tuning,
+    VERSION, encode,
 };
 use nearfar_domain::ids::JobId;
 use nearfar_domain::privacy::{Classified, Say, Source, Zone, classify};
@@ -79,6 +79,7 @@ impl Engine {
             path: path.to_str().unwrap().to_owned(),
             tokenizer: None,
             sha256: None,
+            tuning: Tuning::default(),
         }
     }
 
@@ -450,6 +451,7 @@ fn a_model_that_cannot_be_had_is_told_and_nothing_else_breaks() {
             .to_owned(),
         tokenizer: None,
         sha256: None,
+        tuning: Tuning::default(),
     };
     let mut gate = engine.link();
     gate.run(1, &missing, ask("hi"));

@@ -33,6 +33,7 @@ fn verified(source: ModelSource) -> ModelSource {
             path,
             tokenizer,
             sha256: Some("ab".repeat(32)),
+            tuning: Tuning::default(),
         },
         embedded => embedded,
     }
