@@ -4,6 +4,7 @@
 
 mod links;
 mod outside;
+mod tuning;
 
 use std::path::{Path, PathBuf};
 
@@ -24,6 +25,11 @@ fn gguf_of(architecture: &str, salt: u8) -> Vec<u8> {
 }
 
 fn gguf_with(architecture: &str, pre: &str, salt: u8) -> Vec<u8> {
+    gguf_with_token(architecture, pre, salt, "hi")
+}
+
+/// With this token after the bytes'.
+fn gguf_with_token(architecture: &str, pre: &str, salt: u8, token: &str) -> Vec<u8> {
     // GPT-2's byte alphabet: printable bytes stand for themselves.
     let mut next = 0;
     let mut tokens: Vec<String> = (0..=255u8)
@@ -35,7 +41,8 @@ fn gguf_with(architecture: &str, pre: &str, salt: u8) -> Vec<u8> {
             }
         })
         .collect();
-    tokens.extend(["hi".to_owned(), "<|im_end|>".to_owned()]);
+    tokens.extend([token.to_owned(), "<|im_end|>".to_owned()]);
+    let merge = format!("{} {}", &token[..1], &token[1..]);
     let mut types = vec![1; 257];
     types.push(3);
     let key = |name: &str| format!("{architecture}.{name}");
@@ -54,7 +61,7 @@ fn gguf_with(architecture: &str, pre: &str, salt: u8) -> Vec<u8> {
         .set("tokenizer.ggml.pre", Value::Text(pre.into()))
         .set("tokenizer.ggml.tokens", Value::Texts(tokens))
         .set("tokenizer.ggml.token_type", Value::Integers(types))
-        .set("tokenizer.ggml.merges", Value::Texts(vec!["h i".into()]));
+        .set("tokenizer.ggml.merges", Value::Texts(vec![merge]));
     for (name, shape) in [
         ("token_embd", &[258, 8][..]),
         ("output_norm", &[8]),

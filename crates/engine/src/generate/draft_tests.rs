@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::batch_tests::{begin, chat, finish, make_guesses_pay, plain};
 use super::*;
-use crate::tiny::{ask, chain, ordered, random, ready};
+use crate::tiny::{IM_END, ask, chain, ordered, random, ready};
 
 fn drafted(model: Vec<u8>, draft: Vec<u8>) -> Arc<ReadyModel> {
     Arc::new(ready(model).with_draft(ready(draft)).unwrap())
@@ -30,6 +30,7 @@ fn text(backwards: bool) -> Vec<u8> {
 fn lively(text: &str, max_tokens: u32) -> Chat {
     let mut asked = chat(text, max_tokens);
     asked.params.presence_penalty = Some(2.0);
+    asked.params.logit_bias = vec![(IM_END, -100.0)];
     asked
 }
 

@@ -20,6 +20,7 @@ use nearfar_domain::frames::{
 use nearfar_domain::ids::JobId;
 use nearfar_domain::privacy::{Classified, Say, Source, Zone, classify};
 
+mod drafted;
 mod pinned;
 mod sharing;
 
