@@ -462,10 +462,11 @@ impl ModelStore {
                 }
             }
         }
-        // The same model again keeps the day it first came.
+        // The same model again keeps the day it first came, and what was said of it.
         if let Some(before) = before {
             manifest.added_ms = before.added_ms;
             manifest.tokenizer = before.tokenizer;
+            manifest.tuning = before.tuning;
         }
         if let Some((copy, digest)) = sidecar {
             make_read_only(copy.path())?;
