@@ -21,6 +21,8 @@ fn target(number: u32) -> TargetState {
     let name = format!("model-{number}");
     TargetState {
         cached_tokens: 0,
+        barred: None,
+        soft: None,
         target: Target {
             id: match TargetId::remote(format!("provider-{number}"), name.clone()) {
                 Some(id) if !local => id,

@@ -20,6 +20,7 @@ use crate::gate::Gate;
 use crate::guard::Guard;
 use crate::handover::{Handed, Role, Setup};
 use crate::health::{Health, Lengths, Prior};
+use crate::limits::Limits;
 use crate::links::{EgressLink, EngineLink};
 use crate::road::Road;
 use crate::snapshot::View;
@@ -42,12 +43,14 @@ pub async fn run(
     let mut tasks = JoinSet::new();
     tasks.spawn(keep_model_loaded(Arc::clone(&gate)));
     tasks.spawn(note_use_of_keys(Arc::clone(&gate.keys)));
+    tasks.spawn(keep_budgets(Arc::clone(&gate)));
     let draining = gate.road.admission.watch_draining();
     ready();
     let within = serve(&gate, handed, &draining).await;
     tracing::info!(under_way = gate.under_way(), "the gate has stopped");
     tasks.abort_all();
     let (ledger, keys) = (Arc::clone(&gate.ledger), Arc::clone(&gate.keys));
+    ledger.keep_limits(&gate.limits().take_changes());
     // The rows of the last answers; bounded, so that a stuck disk stops no stop.
     let flush = tokio::task::spawn_blocking(move || {
         ledger.flush();
@@ -60,8 +63,16 @@ pub async fn run(
 async fn build(setup: Setup, config: Config) -> std::io::Result<Arc<Gate>> {
     let state_dir = setup.state_dir.clone();
     let asked = config.clone();
+    let use_limits = Limits::new(config.use_limits.clone(), config.answer_tokens);
+    let budgets = Arc::clone(&use_limits);
     let opened = tokio::task::spawn_blocking(move || {
         let ledger = Ledger::open(&state_dir).map_err(std::io::Error::other)?;
+        if !budgets.is_empty() {
+            match ledger.limits() {
+                Ok(kept) => budgets.restore(&kept),
+                Err(error) => tracing::error!("{error}; budgets begin at nothing"),
+            }
+        }
         let keys = Keys::open(&asked);
         Ok::<_, std::io::Error>((ledger, Catalog::open(&state_dir), keys))
     });
@@ -76,14 +87,14 @@ async fn build(setup: Setup, config: Config) -> std::io::Result<Arc<Gate>> {
         );
     }
     let stores = (Arc::new(ledger), Arc::new(catalog), Arc::new(keys));
-    Ok(wire(setup, config, stores))
+    Ok(wire(setup, config, use_limits, stores))
 }
 
 /// What lies on the disk.
 type Stores = (Arc<Ledger>, Arc<Catalog>, Arc<Keys>);
 
 /// Puts the parts together. No I/O.
-fn wire(setup: Setup, config: Config, stores: Stores) -> Arc<Gate> {
+fn wire(setup: Setup, config: Config, use_limits: Arc<Limits>, stores: Stores) -> Arc<Gate> {
     let (ledger, catalog, keys) = stores;
     let metrics = Arc::new(Metrics::new());
     let health: Arc<Health> = Arc::default();
@@ -132,6 +143,7 @@ fn wire(setup: Setup, config: Config, stores: Stores) -> Arc<Gate> {
             health,
             metrics: Arc::clone(&metrics),
             limits: config.limits,
+            use_limits,
             retries: config.retries,
         },
         lengths,
@@ -252,6 +264,24 @@ async fn keep_model_loaded(gate: Arc<Gate>) {
             }
         }
         preload(&gate).await;
+    }
+}
+
+/// Figures of budgets wait this long for more of them before they are written.
+const KEEP_AFTER: Duration = Duration::from_millis(100);
+
+/// Writes the figures of budgets down whenever they have changed, away from the
+/// path of requests. What does not fit the ledger's queue is written with the
+/// next change.
+async fn keep_budgets(gate: Arc<Gate>) {
+    let limits = gate.limits();
+    loop {
+        limits.changed().await;
+        tokio::time::sleep(KEEP_AFTER).await;
+        let figures = limits.take_changes();
+        if !figures.is_empty() && !gate.ledger.keep_limits(&figures) {
+            tracing::warn!("figures of budgets did not fit the ledger's queue");
+        }
     }
 }
 

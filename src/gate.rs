@@ -18,6 +18,7 @@ use crate::catalog::{Catalog, LocalModel};
 use crate::config::Config;
 use crate::conversations::Conversations;
 use crate::handover::{PartState, Role, Setup};
+use crate::limits::Limits;
 use crate::road::{Answer, Asked, Counted, Road, RoadError};
 use crate::store::Ledger;
 use crate::telemetry::Metrics;
@@ -126,6 +127,11 @@ impl Gate {
     /// The ledger. Its queries block: ask on a blocking thread.
     pub fn ledger(&self) -> &Arc<Ledger> {
         &self.ledger
+    }
+
+    /// Limits, and what is left of them.
+    pub fn limits(&self) -> &Arc<Limits> {
+        &self.road.links.use_limits
     }
 
     /// This device's models. A rescan blocks: ask on a blocking thread.

@@ -2,7 +2,7 @@
 //!
 //! In reading order, which is the order in which a request travels: [`road`]
 //! is the whole path on one screen; [`admission`] lets a request in,
-//! [`guard`] looks at what it holds,
+//! [`limits`] say how much may be used, [`guard`] looks at what it holds,
 //! [`execute`] walks the decision's legs over the [`links`] to the other
 //! processes, [`account`] settles it. [`snapshot`] gathers what the decision
 //! may see from [`catalog`], [`health`] and the links. [`gate`] is what
@@ -25,6 +25,7 @@ pub mod guard;
 pub mod handover;
 pub mod health;
 pub mod http;
+pub mod limits;
 pub mod links;
 pub mod road;
 pub mod snapshot;

@@ -1,12 +1,13 @@
 //! The path of a request, in one screen. READ FIRST.
 //!
-//! admission -> guard -> classify -> facts -> decide -> record -> execute. The fronts
+//! admission -> limits -> guard -> classify -> facts -> decide -> record -> execute. The fronts
 //! decode into [`Asked`] before and encode from [`Answer`] after.
 
 mod count;
 mod decision_id;
 mod facts;
 mod known;
+mod limits;
 mod names;
 #[cfg(test)]
 mod tests;
@@ -27,9 +28,10 @@ use crate::account::{Account, Books};
 use crate::admission::{Admission, Identity, TurnedAway};
 use crate::catalog::LocalModel;
 use crate::config::Privacy;
-use crate::execute::{self, Errand, Links};
+use crate::execute::{self, Errand, Links, Places};
 use crate::guard::{self, Blocked, Guard};
 use crate::health::Lengths;
+use crate::limits::{Denied, Quota};
 use crate::snapshot::View;
 use crate::store::Row;
 
@@ -59,6 +61,8 @@ struct Considered {
     facts: Facts,
     snapshot: Snapshot,
     models: Arc<Vec<LocalModel>>,
+    /// Of the limits that keep targets out, the one that has room again first.
+    denied: Option<Box<Denied>>,
 }
 
 impl Road {
@@ -77,6 +81,14 @@ impl Road {
             RoadError::from(turned)
         })?;
 
+        let use_limits = &self.links.use_limits;
+        let who = limits::who(&asked);
+        let entered = use_limits.enter(&who).await.map_err(|denied| {
+            account.refused("limit");
+            use_limits.refused(&denied);
+            RoadError::Limited(denied, None)
+        })?;
+
         let (deadline_ms, ttft_ms, stream) = (asked.deadline_ms, asked.ttft_ms, asked.stream);
         let terms = terms(&asked);
         let considered = self.consider(asked, id);
@@ -85,6 +97,7 @@ impl Road {
             facts,
             mut snapshot,
             models,
+            denied,
         } = considered.inspect_err(|error| account.refused(error.word()))?;
         let ceiling = request.ceiling();
         account.classified(ceiling);
@@ -94,9 +107,12 @@ impl Road {
         }
 
         let decided = route::decide(request, &facts, &snapshot);
-        let decision = decided.map_err(|refused| self.refuse(&mut account, refused))?;
+        let decision = match decided {
+            Ok(decision) => decision,
+            Err(refused) => return Err(self.refuse(&mut account, denied, refused)),
+        };
         let Verdict::Go(reason) = decision.explanation.verdict else {
-            return Err(self.refuse(&mut account, decision.explanation));
+            return Err(self.refuse(&mut account, denied, decision.explanation));
         };
         self.record(&mut account, &decision.explanation);
 
@@ -104,7 +120,8 @@ impl Road {
             plan: decision.plan,
             snapshot,
             models,
-            prompt_tokens: facts.prompt_tokens,
+            facts,
+            who: who.clone(),
             stream,
             arrived,
             deadline_ms,
@@ -112,11 +129,12 @@ impl Road {
             terms,
             guard: Arc::clone(&self.guard),
             account,
-            ticket,
+            places: Places::new(ticket, entered),
         };
         match execute::begin(&self.links, errand).await {
             Ok(begun) => Ok(Answer {
                 decision: id,
+                quotas: use_limits.quotas(&who, &begun.target),
                 target: begun.target,
                 zone: begun.zone,
                 reason,
@@ -124,11 +142,17 @@ impl Road {
                 attempt: begun.attempt,
                 events: begun.events,
             }),
-            Err(failed) => Err(RoadError::Failed {
-                decision: id,
-                target: failed.target,
-                failure: Box::new(failed.failure),
-            }),
+            Err(failed) => match failed.denied {
+                Some(denied) => {
+                    use_limits.refused(&denied);
+                    Err(RoadError::Limited(denied, None))
+                }
+                None => Err(RoadError::Failed {
+                    decision: id,
+                    target: failed.target,
+                    failure: Box::new(failed.failure),
+                }),
+            },
         }
     }
 
@@ -162,11 +186,17 @@ impl Road {
         }
         let allowed = |state: &TargetState| self.guard.allows(&state.target.id);
         snapshot.targets.retain(allowed);
-        asked.chat.params.max_tokens = self.guard.answer_tokens(asked.chat.params.max_tokens);
+        let (use_limits, who) = (&self.links.use_limits, limits::who(&asked));
+        let most = self.guard.answer_tokens(asked.chat.params.max_tokens);
+        asked.chat.params.max_tokens = limits::bound(use_limits, &who, most);
         let expected = self
             .lengths
             .expected(asked.feature.as_deref().unwrap_or(""));
-        let facts = facts::facts(&asked, id, model, expected);
+        let mut facts = facts::facts(&asked, id, model, expected);
+        if asked.purpose != Purpose::Answer {
+            facts.most_completion_tokens = Some(0);
+        }
+        let denied = use_limits.look(&who, &facts, &mut snapshot);
         let mut says = facts::says(&self.privacy, &asked);
         let seen = self.guard.examine(&asked.chat, &says)?;
         says.extend_from_slice(&seen.says);
@@ -186,22 +216,29 @@ impl Road {
             facts,
             snapshot,
             models,
+            denied,
         })
     }
 
     fn record(&self, account: &mut Account, explanation: &Explanation) {
         self.links.metrics.decided(explanation.verdict);
+        self.links.use_limits.decided(explanation);
         if let Verdict::Go(reason) = explanation.verdict {
             account.decided(reason.as_str());
         }
     }
 
-    fn refuse(&self, account: &mut Account, explanation: Explanation) -> RoadError {
+    fn refuse(
+        &self,
+        account: &mut Account,
+        denied: Option<Box<Denied>>,
+        explanation: Explanation,
+    ) -> RoadError {
         self.links.metrics.decided(explanation.verdict);
         if let Verdict::Refuse(refusal) = explanation.verdict {
             account.refused(refusal.as_str());
         }
-        RoadError::Refused(Box::new(explanation))
+        limits::refused(&self.links.use_limits, denied, explanation)
     }
 }
 
@@ -309,6 +346,8 @@ pub struct Answer {
     pub reason: Reason,
     /// How far the request may go, and who said so.
     pub ceiling: Ceiling,
+    /// What is left of limits per minute.
+    pub quotas: Vec<Quota>,
     /// 1 for the first leg.
     pub attempt: u32,
     /// The rest; the first event is the first visible one, or `Finished`.
@@ -335,6 +374,8 @@ pub enum RoadError {
     },
     /// nearfar is stopping.
     Draining,
+    /// A limit is reached; the decision, where it came to one.
+    Limited(Box<Denied>, Option<Box<Explanation>>),
     /// No allowed target can answer.
     Refused(Box<Explanation>),
     /// Every leg failed; this is what the last one said.

@@ -201,6 +201,8 @@ impl Sources<'_> {
         }
         TargetState {
             cached_tokens: 0,
+            barred: None,
+            soft: None,
             health,
             wait_ms: start + load + self.engine_state.wait_ms.max(0.0),
             latency,
@@ -223,6 +225,8 @@ impl Sources<'_> {
         }
         TargetState {
             cached_tokens: 0,
+            barred: None,
+            soft: None,
             health,
             wait_ms: start + REMOTE_WAIT_MS,
             latency: self.health.latency(&target.id, &Prior::remote(card.zone)),

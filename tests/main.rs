@@ -8,6 +8,7 @@ mod fault_table;
 mod faults;
 mod guard;
 mod keys;
+mod limits;
 mod model_memory;
 mod model_verbs;
 mod prefill;

@@ -13,7 +13,7 @@ const MAX_LINES: usize = 600;
 /// and itself; modules of one floor are strangers.
 const FLOORS: [&[&str]; 11] = [
     &["config", "store", "catalog", "handover", "conversations"],
-    &["telemetry", "health", "links", "guard"],
+    &["telemetry", "health", "links", "guard", "limits"],
     &["snapshot"],
     &["admission", "account"],
     &["execute"],

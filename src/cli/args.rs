@@ -62,6 +62,7 @@ pub enum Command {
         #[command(subcommand)]
         command: KeyCommand,
     },
+    Limits(Limits),
     /// What the guard finds in texts
     Guard {
         /// What to do with it.
@@ -282,6 +283,22 @@ pub struct Usage {
     /// Up to this time, written likewise
     #[arg(long, value_name = "TIME")]
     pub until: Option<String>,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `limits`.
+#[derive(Debug, Args)]
+#[command(
+    about = "What limits and budgets allow, and what is left of them",
+    long_about = "What the limits and budgets of the configuration ([[limit]]) allow: what is used, \
+        how much of it is an estimate, what requests under way hold, what is left, and when it \
+        resets (UTC). Money is in currency units; --json has micro-units.",
+    after_help = "Examples:\n  nearfar limits\n  nearfar limits --json | jq '.limits[] | select(.left == 0)'\n\n\
+        Exit codes: 0 done, 1 not running or failed, 2 wrong usage."
+)]
+pub struct Limits {
     /// As JSON
     #[arg(long)]
     pub json: bool,

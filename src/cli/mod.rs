@@ -15,6 +15,7 @@ pub mod doctor;
 pub mod failed;
 pub mod guard;
 pub mod key;
+pub mod limits;
 pub mod model;
 pub mod route;
 mod sse;
@@ -77,6 +78,7 @@ fn verb(command: Command, said_dir: Option<PathBuf>) -> Result<(), Failed> {
         Command::Guard { command } => guard::run(command, said_dir),
         Command::Key { command } => key::run(command, &state_dir),
         Command::Usage(usage) => usage::run(&usage, &state_dir),
+        Command::Limits(limits) => limits::run(&limits, &state_dir),
         Command::Status(status) => status::run(&status, &state_dir),
         Command::Doctor(doctor) => doctor::run(&doctor, said_dir),
         Command::Config { command } => config::run(command, said_dir),

@@ -44,7 +44,11 @@ pub(super) async fn decide(
     if reply.status.is_success() {
         return reply.json().await;
     }
-    if reply.status != StatusCode::SERVICE_UNAVAILABLE {
+    let refusals = [
+        StatusCode::SERVICE_UNAVAILABLE,
+        StatusCode::TOO_MANY_REQUESTS,
+    ];
+    if !refusals.contains(&reply.status) {
         return Err(reply.into_error().await);
     }
     let body = reply.json().await?;
@@ -147,10 +151,7 @@ pub fn render(explanation: &Value, style: Style) -> String {
                         .map(|p| format!("{:.0} %", p * 100.0)),
                 ),
                 cell(forecast["cost_micro"].as_u64().map(style::money)),
-                match is_leg {
-                    true => String::new(),
-                    false => text(&candidate["why"]),
-                },
+                text(&candidate["why"]),
             ]
         })
         .collect();
@@ -165,7 +166,7 @@ pub fn render(explanation: &Value, style: Style) -> String {
             "ANSWER",
             "IN TIME",
             "COST",
-            "OUT BECAUSE",
+            "OUT OR BEHIND BECAUSE",
         ];
         style::table(&heading, rows, &[3, 4, 5, 6])
     };
@@ -240,7 +241,7 @@ mod tests {
             ]
         });
         let expected = "\
-#  TARGET           ZONE    FIRST TOKEN  ANSWER  IN TIME      COST  OUT BECAUSE
+#  TARGET           ZONE    FIRST TOKEN  ANSWER  IN TIME      COST  OUT OR BEHIND BECAUSE
 1  local/concierge  device        40 ms  900 ms    100 %  0.000000
 2  openai/mini      cloud        600 ms   2.4 s     50 %   unknown
 -  openai/big       cloud                                           not the model asked for

@@ -12,6 +12,7 @@ use toml::de::{DeTable, DeValue};
 use super::access::{self, LowAccess, Tenant};
 use super::errors::Notes;
 use super::guard::{self, Guard};
+use super::limit::{self, Limit};
 use super::reader::{Section, as_section, as_text, nearest, shorten, wrong_type};
 
 /// The whole file.
@@ -35,6 +36,7 @@ pub(super) struct Low {
     pub(super) device_memory: Option<u64>,
     pub(super) device_layers: Option<u64>,
     pub(super) limits: LowLimits,
+    pub(super) use_limits: Vec<Limit>,
     pub(super) providers: Vec<LowProvider>,
 }
 
@@ -62,6 +64,7 @@ pub(super) struct LowLimits {
     pub(super) retries: Option<u64>,
     pub(super) retry_pause: Option<Duration>,
     pub(super) around_refusals: Option<bool>,
+    pub(super) answer_tokens: Option<u64>,
 }
 
 /// `[providers.NAME]`.
@@ -151,8 +154,12 @@ impl Low {
                 retries: section.integer("retries", 0, 10, notes),
                 retry_pause: section.duration("retry_pause", MS, HOUR, notes),
                 around_refusals: section.flag("around_refusals", notes),
+                answer_tokens: section.integer("answer_tokens", 1, 10_000_000, notes),
             };
             section.finish(notes);
+        }
+        if let Some(value) = root.take("limit") {
+            low.use_limits = limit::read(value, notes);
         }
         if let Some(section) = root.section("providers", notes) {
             low.providers = providers(&section, notes);

@@ -9,6 +9,7 @@
 mod access;
 mod errors;
 pub mod guard;
+pub mod limit;
 mod low;
 pub mod paths;
 mod provider;
@@ -42,6 +43,10 @@ pub const EXAMPLE: &str = include_str!("example.toml");
 /// Where the data API listens when nobody says.
 pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 4141);
 
+/// `limits.answer_tokens` when nobody says: long for an answer, and short enough
+/// that the worst case of one request does not hold a whole budget.
+const DEFAULT_ANSWER_TOKENS: u32 = 4_096;
+
 /// A larger file is not a configuration.
 const MAX_TEXT_BYTES: usize = 1 << 20;
 
@@ -71,6 +76,11 @@ pub struct Config {
     pub limits: TimeLimits,
     /// `[limits]`, of trying again.
     pub retries: Retries,
+    /// `[[limit]]`: how much may be used.
+    pub use_limits: Vec<limit::Limit>,
+    /// Tokens of an answer whose request sets no bound, where a limit counts
+    /// tokens or money.
+    pub answer_tokens: u32,
 }
 
 /// How often and how long a request is tried again.
@@ -301,6 +311,12 @@ fn read(text: &str, path: Option<&Path>, overrides: &Overrides, notes: &mut Note
             .map(|dir| file_path("credentials_dir", dir, base, notes)),
         limits: limits(&low.limits),
         retries: retries(&low.limits),
+        use_limits: low.use_limits,
+        answer_tokens: low
+            .limits
+            .answer_tokens
+            .and_then(|tokens| u32::try_from(tokens).ok())
+            .unwrap_or(DEFAULT_ANSWER_TOKENS),
     }
 }
 

@@ -23,6 +23,8 @@ pub(super) struct Tried {
     pub(super) index: usize,
     pub(super) failure: Failure,
     pub(super) at: Instant,
+    /// A limit kept it out, so it was not tried at all.
+    pub(super) denied: bool,
 }
 
 /// The leg to try again and the pause before it; `None` when the request has
@@ -50,7 +52,7 @@ pub(super) fn again(
         // What this device's engine cannot do now it cannot do a moment later,
         // unless its process was away.
         let crashed = one.failure.kind == FailureKind::Crashed;
-        let worth = passes(&one.failure) && (crashed || !target.is_local());
+        let worth = !one.denied && passes(&one.failure) && (crashed || !target.is_local());
         if !last_word || !worth {
             continue;
         }

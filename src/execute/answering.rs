@@ -11,6 +11,7 @@ use futures_util::Stream;
 use nearfar_domain::events::{Event, Failure, FailureKind};
 use nearfar_domain::redact::Restorer;
 
+use super::meter::Meter;
 use crate::guard::Watch;
 use crate::links::JobStream;
 
@@ -19,6 +20,7 @@ pub(super) struct Answering {
     job: JobStream<Event>,
     restorer: Option<Restorer>,
     watch: Option<Watch>,
+    meter: Meter,
     ready: VecDeque<Event>,
     over: bool,
 }
@@ -28,11 +30,13 @@ impl Answering {
         job: JobStream<Event>,
         restorer: Option<Restorer>,
         watch: Option<Watch>,
+        meter: Meter,
     ) -> Self {
         Self {
             job,
             restorer,
             watch,
+            meter,
             ready: VecDeque::new(),
             over: false,
         }
@@ -76,10 +80,13 @@ impl Stream for Answering {
             match Pin::new(&mut this.job).poll_next(context) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(None) => return Poll::Ready(None),
-                Poll::Ready(Some(event)) => match &mut this.restorer {
-                    Some(restorer) => restorer.push(event, &mut this.ready),
-                    None => this.ready.push_back(event),
-                },
+                Poll::Ready(Some(event)) => {
+                    this.meter.see(&event);
+                    match &mut this.restorer {
+                        Some(restorer) => restorer.push(event, &mut this.ready),
+                        None => this.ready.push_back(event),
+                    }
+                }
             }
         }
     }

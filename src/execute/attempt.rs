@@ -14,6 +14,7 @@ use super::leg::{self, Brief, Part};
 use super::patience::{self, Until, Wish};
 use super::{Errand, Links};
 use crate::health::{Prior, Trial};
+use crate::limits::Reservation;
 
 /// An attempt whose first visible event is there.
 pub(super) struct Running {
@@ -26,7 +27,8 @@ pub(super) struct Running {
 }
 
 /// One attempt up to its first visible event. `part` is what there is of the
-/// answer already; `another_leg` whether one is left if this is too late.
+/// answer already; `another_leg` whether one is left if this is too late;
+/// `reservation` what it may take.
 pub(super) async fn attempt(
     links: &Links,
     errand: &Errand,
@@ -34,6 +36,7 @@ pub(super) async fn attempt(
     brief: &Brief,
     part: Part<'_>,
     another_leg: bool,
+    reservation: Reservation,
 ) -> Result<Running, Failure> {
     let began = Instant::now();
     let local = brief.target.is_local();
@@ -56,7 +59,8 @@ pub(super) async fn attempt(
         ..errand.terms.clone()
     };
     // A process that is not there is no fault of the target's.
-    let (mut job, generation) = leg::start(links, errand, terms, index, part, restart).await?;
+    let (mut job, generation) =
+        leg::start(links, errand, terms, index, part, restart, reservation).await?;
     let limit = tokio::time::Instant::from_std(began) + wait;
     let failure = loop {
         let event = match timeout_at(limit, job.next()).await {
@@ -122,8 +126,8 @@ fn expectations(errand: &Errand, brief: &Brief, part_tokens: u32) -> (Prior, f64
             Prior::local(model.map_or(0, |model| model.file_bytes))
         }
     };
-    let prompt = state.map_or(errand.prompt_tokens, |state| {
-        state.to_compute(errand.prompt_tokens)
+    let prompt = state.map_or(errand.facts.prompt_tokens, |state| {
+        state.to_compute(errand.facts.prompt_tokens)
     });
     (prior, waited_ms, prompt.saturating_add(part_tokens))
 }

@@ -11,8 +11,8 @@ use super::again::{Tried, again};
 use super::attempt::{Running, attempt};
 use super::flow::{self, Flow};
 use super::leg::{self, Brief, Part};
-use super::{AllFailed, Begun, Errand, Events, Links, whole};
-use crate::admission::Ticket;
+use super::{AllFailed, Begun, Errand, Events, Links, Places, meter, whole};
+use crate::limits::Denied;
 
 /// Walks the legs. On the way out, either the answer owns the account and
 /// settles it, or it is settled as failed.
@@ -21,6 +21,7 @@ pub(crate) async fn begin(links: &Links, mut errand: Errand) -> Result<Begun, Al
     let end = Instant::now() + Duration::from_millis(links.limits.total_ms);
     let mut tried: Vec<Tried> = Vec::new();
     let (mut index, mut attempts, mut retried) = (0, 0, 0);
+    let mut denied = None;
     loop {
         let Some(brief) = leg::brief(&errand.plan, index) else {
             // Legs are never empty and the index stays below their number.
@@ -28,15 +29,36 @@ pub(crate) async fn begin(links: &Links, mut errand: Errand) -> Result<Begun, Al
             return Err(AllFailed {
                 target: TargetId::local(""),
                 failure: Failure::new(FailureKind::Internal, "The decision has no leg."),
+                denied: None,
             });
+        };
+        let next = next_leg(&errand, &tried, index, legs);
+        let reservation = match meter::reserve(links, &errand, &brief, 0).await {
+            Ok(reservation) => reservation,
+            // Others were faster since the decision: this leg is not tried.
+            Err(limit) => {
+                tried.push(Tried {
+                    index,
+                    failure: over_limit(&limit),
+                    at: Instant::now(),
+                    denied: true,
+                });
+                denied = Some(limit);
+                if let Some(next) = next {
+                    index = next;
+                    continue;
+                }
+                return Err(gave_up(errand, tried, denied, brief.target));
+            }
         };
         attempts += 1;
         errand
             .account
             .attempt(&brief.target, brief.zone, brief.price);
-        let next = next_leg(&errand, &tried, index, legs);
-        let failure = match attempt(links, &errand, index, &brief, Part::NONE, next.is_some()).await
-        {
+        let another = next.is_some();
+        let part = Part::NONE;
+        let attempted = attempt(links, &errand, index, &brief, part, another, reservation);
+        let failure = match attempted.await {
             Ok(running) if errand.stream => {
                 errand.account.first_piece();
                 let flow = Flow::new(links, running, errand, index, end);
@@ -44,7 +66,7 @@ pub(crate) async fn begin(links: &Links, mut errand: Errand) -> Result<Begun, Al
             }
             Ok(running) => match gather(links, running, &mut errand, end).await {
                 Ok(events) => {
-                    return Ok(begun(brief, attempts, kept(events, errand.ticket)));
+                    return Ok(begun(brief, attempts, kept(events, errand.places)));
                 }
                 Err(failure) => failure,
             },
@@ -56,27 +78,58 @@ pub(crate) async fn begin(links: &Links, mut errand: Errand) -> Result<Begun, Al
             index,
             failure: failure.clone(),
             at: Instant::now(),
+            denied: false,
         });
         let around = failure.kind == FailureKind::Refused && links.retries.around_refusals;
         let hopeless = !failure.kind.another_leg_may_help() && !around;
         if hopeless || Instant::now() >= end {
-            errand.account.failed(failure.kind);
-            let target = brief.target;
-            return Err(AllFailed { target, failure });
+            return Err(gave_up(errand, tried, None, brief.target));
         }
         if let Some(next) = next_leg(&errand, &tried, index, legs) {
             index = next;
             continue;
         }
         let Some((once_more, wait)) = again(links, &errand, &tried, retried) else {
-            errand.account.failed(failure.kind);
-            let target = brief.target;
-            return Err(AllFailed { target, failure });
+            return Err(gave_up(errand, tried, denied, brief.target));
         };
         links.metrics.retried();
         retried += 1;
         index = once_more;
         tokio::time::sleep(wait).await;
+    }
+}
+
+/// No leg gave an answer. What a target said tells more than that a limit kept
+/// another one out; where none was tried, the limit is why.
+fn gave_up(
+    mut errand: Errand,
+    tried: Vec<Tried>,
+    denied: Option<Box<Denied>>,
+    target: TargetId,
+) -> AllFailed {
+    let said = tried.iter().rposition(|one| !one.denied);
+    let asked = said.and_then(|place| leg::brief(&errand.plan, tried[place].index));
+    let last = said.unwrap_or(tried.len().saturating_sub(1));
+    let failure = match tried.into_iter().nth(last) {
+        Some(one) => one.failure,
+        None => Failure::new(FailureKind::Internal, "No leg of the decision was tried."),
+    };
+    let denied = denied.filter(|_| said.is_none());
+    match &denied {
+        Some(_) => errand.account.refused("limit"),
+        None => errand.account.failed(failure.kind),
+    }
+    AllFailed {
+        target: asked.map_or(target, |brief| brief.target),
+        failure,
+        denied,
+    }
+}
+
+fn over_limit(denied: &Denied) -> Failure {
+    Failure {
+        retry_after_ms: denied.retry_after_ms(),
+        ..Failure::new(FailureKind::RateLimited, denied.message())
     }
 }
 
@@ -100,11 +153,11 @@ async fn gather(
     whole::gather(links, running, chat, end, &mut errand.account).await
 }
 
-/// A whole answer's events. Its place is taken until they are read.
-fn kept(events: Vec<Event>, ticket: Ticket) -> Events {
+/// A whole answer's events. Its places are taken until they are read.
+fn kept(events: Vec<Event>, places: Places) -> Events {
     let mut events = events.into_iter();
     Box::pin(futures_util::stream::poll_fn(move |_| {
-        let _taken = &ticket;
+        let _taken = &places;
         std::task::Poll::Ready(events.next())
     }))
 }

@@ -15,7 +15,7 @@ use super::answering::Answering;
 use super::attempt::{Running, attempt};
 use super::leg::{self, Brief, Part};
 use super::shown::{Doubled, Seam, Shown, Way};
-use super::{Errand, Events, Links, form};
+use super::{Errand, Events, Links, form, meter};
 use crate::health::Trial;
 
 /// Egress keeps its own idle limit; this is the backstop behind it.
@@ -318,12 +318,18 @@ impl Flow {
                 return None;
             }
             let brief = leg::brief(&self.errand.plan, *index)?;
+            let reserved = meter::reserve(&self.links, &self.errand, &brief, tokens);
+            // A limit that is reached by now keeps the leg out.
+            let Ok(reservation) = reserved.await else {
+                continue;
+            };
             self.errand
                 .account
                 .attempt(&brief.target, brief.zone, brief.price);
             let more = place + 1 < order.len();
-            let tried = attempt(&self.links, &self.errand, *index, &brief, part, more).await;
-            match tried {
+            let (links, errand) = (&self.links, &self.errand);
+            let tried = attempt(links, errand, *index, &brief, part, more, reservation);
+            match tried.await {
                 Ok(running) => {
                     let echoes = !brief.target.is_local();
                     self.seam = begun

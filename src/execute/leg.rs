@@ -14,8 +14,10 @@ use nearfar_domain::redact::Restorer;
 use nearfar_domain::route::{Leg, LocalLeg, Plan, RemoteLeg};
 
 use super::answering::Answering;
+use super::meter::Meter;
 use super::{Errand, Links};
 use crate::catalog::LocalModel;
+use crate::limits::Reservation;
 
 /// A leg's particulars, whichever side it is on.
 #[derive(Clone, Debug)]
@@ -92,7 +94,8 @@ fn of_local(leg: &LocalLeg) -> Brief {
 /// Starts the plan's leg at `index`, on this device under `terms`, from where
 /// `part` ends. Waits up to
 /// `patience` for its process, if that is being restarted. Returns the answer's events and
-/// the number of the link that they come over.
+/// the number of the link that they come over. `reservation` is what the leg may
+/// take; it is given back when the leg cannot be started.
 pub(super) async fn start(
     links: &Links,
     errand: &Errand,
@@ -100,6 +103,7 @@ pub(super) async fn start(
     index: usize,
     part: Part<'_>,
     patience: Duration,
+    reservation: Reservation,
 ) -> Result<(Answering, u64), Failure> {
     let models = &errand.models;
     match &errand.plan {
@@ -115,7 +119,10 @@ pub(super) async fn start(
                         .on(terms)
                 })
                 .await
-                .map(|(job, generation)| (errand.answering(job, None), generation))
+                .map(|(job, generation)| {
+                    let meter = Meter::new(reservation, true);
+                    (errand.answering(job, None, meter), generation)
+                })
         }
         Plan::Portable { request, legs } => match legs.iter().nth(index).ok_or_else(no_leg)? {
             Leg::Local(leg) => {
@@ -129,9 +136,15 @@ pub(super) async fn start(
                             .on(terms)
                     })
                     .await
-                    .map(|(job, generation)| (errand.answering(job, None), generation))
+                    .map(|(job, generation)| {
+                        let meter = Meter::new(reservation, true);
+                        (errand.answering(job, None, meter), generation)
+                    })
             }
-            Leg::Remote(leg) => start_remote(links, errand, request, leg, part, patience).await,
+            Leg::Remote(leg) => {
+                let way = (part, patience, reservation);
+                start_remote(links, errand, request, leg, way).await
+            }
         },
     }
 }
@@ -141,8 +154,7 @@ async fn start_remote(
     errand: &Errand,
     request: &Portable,
     leg: &RemoteLeg,
-    part: Part<'_>,
-    patience: Duration,
+    (part, patience, reservation): (Part<'_>, Duration, Reservation),
 ) -> Result<(Answering, u64), Failure> {
     // The decision drew no leg beyond the ceiling; the wall checks once more.
     let cleared = request
@@ -165,7 +177,8 @@ async fn start_remote(
             EgressJob::new(job, &cleared, true, links.limits).after(part.tokens)
         })
         .await?;
-    Ok((errand.answering(job, restorer), generation))
+    let meter = Meter::new(reservation, false);
+    Ok((errand.answering(job, restorer, meter), generation))
 }
 
 fn model_of<'a>(models: &'a [LocalModel], leg: &LocalLeg) -> Result<&'a LocalModel, Failure> {

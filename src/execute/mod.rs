@@ -19,6 +19,7 @@ mod begin;
 mod flow;
 mod form;
 mod leg;
+mod meter;
 mod patience;
 mod shown;
 mod whole;
@@ -31,7 +32,7 @@ use nearfar_domain::frames::{Terms, TimeLimits};
 use nearfar_domain::ids::TargetId;
 use nearfar_domain::privacy::Zone;
 use nearfar_domain::redact::Restorer;
-use nearfar_domain::route::Plan;
+use nearfar_domain::route::{Facts, Plan};
 use nearfar_domain::snapshot::Snapshot;
 
 use crate::account::Account;
@@ -40,11 +41,13 @@ use crate::catalog::LocalModel;
 use crate::config::Retries;
 use crate::guard::Guard;
 use crate::health::Health;
+use crate::limits::{Denied, Limits, Reservation, Who};
 use crate::links::{EgressLink, EngineLink, JobStream};
 use crate::telemetry::Metrics;
 
 use answering::Answering;
 pub(crate) use begin::begin;
+use meter::Meter;
 
 /// What legs run on.
 #[derive(Clone)]
@@ -59,6 +62,8 @@ pub struct Links {
     pub metrics: Arc<Metrics>,
     /// Hard time limits. A request's deadline orders legs; these end them.
     pub limits: TimeLimits,
+    /// What may be used: each leg reserves its worst case.
+    pub use_limits: Arc<Limits>,
     /// How often a leg is tried again.
     pub retries: Retries,
 }
@@ -71,8 +76,10 @@ pub(crate) struct Errand {
     pub(crate) snapshot: Snapshot,
     /// Models of this device at that moment.
     pub(crate) models: Arc<Vec<LocalModel>>,
-    /// Estimated tokens of the prompt.
-    pub(crate) prompt_tokens: u32,
+    /// What the decision knew of the request.
+    pub(crate) facts: Facts,
+    /// Who asks, as far as limits care.
+    pub(crate) who: Who,
     /// Whether the client sees the answer grow.
     pub(crate) stream: bool,
     /// When the request arrived.
@@ -87,14 +94,36 @@ pub(crate) struct Errand {
     pub(crate) guard: Arc<Guard>,
     /// Settled when the answer ends or nobody wants it any more.
     pub(crate) account: Account,
-    /// The place that the request takes.
-    pub(crate) ticket: Ticket,
+    /// The places that the request takes.
+    pub(crate) places: Places,
+}
+
+/// What a request holds until its answer has ended: its place at the door, and
+/// those of limits of requests.
+pub(crate) struct Places {
+    _ticket: Ticket,
+    _entered: Reservation,
+}
+
+impl Places {
+    /// Holds both.
+    pub(crate) fn new(ticket: Ticket, entered: Reservation) -> Self {
+        Self {
+            _ticket: ticket,
+            _entered: entered,
+        }
+    }
 }
 
 impl Errand {
     /// The events of a leg that was started, with all that is done to them.
-    fn answering(&self, job: JobStream<Event>, restorer: Option<Restorer>) -> Answering {
-        Answering::new(job, restorer, self.guard.watch())
+    fn answering(
+        &self,
+        job: JobStream<Event>,
+        restorer: Option<Restorer>,
+        meter: Meter,
+    ) -> Answering {
+        Answering::new(job, restorer, self.guard.watch(), meter)
     }
 }
 
@@ -119,4 +148,6 @@ pub(crate) struct AllFailed {
     pub(crate) target: TargetId,
     /// What it said.
     pub(crate) failure: Failure,
+    /// The limit that let no leg be tried at all.
+    pub(crate) denied: Option<Box<Denied>>,
 }

@@ -19,12 +19,12 @@ use nearfar_domain::ids::JobId;
 use serde_json::json;
 
 use super::api::Api;
-use super::memory;
 use super::openai::models::target;
 use super::probes::parts;
 use super::problem::Problem;
 use super::query;
 use super::reply::json;
+use super::{limits, memory};
 use crate::catalog::{CatalogError, PullLine, PullSpec, install_downloaded, plan_download};
 use crate::gate::Gate;
 use crate::store::{Dimension, UsageQuery};
@@ -34,6 +34,7 @@ pub(crate) fn routes() -> Router<Arc<Api>> {
     Router::new()
         .route("/admin/v1/status", get(status))
         .route("/admin/v1/usage", get(usage))
+        .route("/admin/v1/limits", get(limits::list))
         .route("/admin/v1/models", get(list).post(pull))
         .route("/admin/v1/models/rescan", post(rescan))
         .route("/admin/v1/models/memory", get(memory::show))

@@ -16,6 +16,7 @@ use tower::ServiceExt;
 
 use super::dialect::Dialect;
 use super::hosts::Hosts;
+use super::limits::Quotas;
 use super::problem::Problem;
 use super::unread::Noted;
 use crate::telemetry::RequestIds;
@@ -65,6 +66,9 @@ impl Front {
             let body = problem.body(dialect, Some(&id)).to_string();
             response.headers_mut().remove("content-length");
             *response.body_mut() = Body::from(body);
+        }
+        if let Some(quotas) = response.extensions_mut().remove::<Quotas>() {
+            quotas.tell(dialect, response.headers_mut());
         }
         if options && response.status() == StatusCode::METHOD_NOT_ALLOWED {
             // The path is there; `Allow` tells what may be done with it.

@@ -19,6 +19,7 @@ mod fields;
 mod front;
 mod hosts;
 pub(crate) mod keys;
+mod limits;
 mod listener;
 mod memory;
 pub(crate) mod ollama;

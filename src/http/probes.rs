@@ -14,7 +14,7 @@ use super::problem::Problem;
 use super::reply::json;
 use crate::gate::{Gate, Part};
 use crate::handover::PartState;
-use crate::telemetry::Gauges;
+use crate::telemetry::{Gauges, LimitGauge};
 
 /// Always 200 once the gate is up: restarting it would mend nothing else.
 pub(crate) async fn healthz() -> Response {
@@ -107,10 +107,20 @@ pub(crate) async fn metrics(State(api): State<Arc<Api>>, _: Caller) -> Response 
     let gate = &api.gate;
     let parts = gate.parts();
     let engine = gate.engine_state();
+    let limits = gate.limits().tallies().into_iter();
+    let limits = limits.map(|tally| LimitGauge {
+        limit: tally.limit,
+        measure: tally.measure,
+        fullest: tally.fullest,
+        refused: tally.refused,
+        steered: tally.steered,
+        estimated: tally.estimated,
+    });
     let text = gate.metrics().render(&Gauges {
         drafts: drafts(&engine)
             .map(|(model, draft)| (format!("local/{model}"), draft.clone()))
             .collect(),
+        limits: limits.collect(),
         dropped_rows: gate.ledger().dropped(),
         in_flight: gate.under_way(),
         engine_queued: engine.queued,

@@ -13,7 +13,9 @@ use nearfar_domain::privacy::Zone;
 use serde_json::{Value, json};
 
 use super::dialect::Dialect;
+use super::limits::Quotas;
 use crate::guard::Blocked;
+use crate::limits::Denied;
 use crate::road::RoadError;
 
 /// An error on its way to a client. Boxed, because it is the rare half of many
@@ -38,6 +40,8 @@ struct Told {
     leg: Option<(DecisionId, TargetId)>,
     /// The provider's own status, so that its errors can be told from ours.
     upstream_status: Option<u16>,
+    /// The limit that is reached.
+    limit: Option<Box<Denied>>,
 }
 
 impl Problem {
@@ -52,6 +56,7 @@ impl Problem {
             explanation: None,
             leg: None,
             upstream_status: None,
+            limit: None,
         }))
     }
 
@@ -240,6 +245,23 @@ impl Problem {
         problem
     }
 
+    /// A limit is reached. A rate comes back by itself, and clients wait for it;
+    /// a budget does not soon, so it has the code that OpenAI's clients and what
+    /// is built on them do not try again.
+    pub(crate) fn limited(denied: Box<Denied>, explanation: Option<Box<Explanation>>) -> Self {
+        let (kind, code) = if denied.is_final() {
+            ("insufficient_quota", "insufficient_quota")
+        } else {
+            ("rate_limit_error", "rate_limit_exceeded")
+        };
+        let status = StatusCode::TOO_MANY_REQUESTS;
+        let mut problem = Self::new(status, kind, code, denied.message());
+        problem.0.retry_after_ms = denied.retry_after_ms();
+        problem.0.limit = Some(denied);
+        problem.0.explanation = explanation;
+        problem
+    }
+
     /// No allowed target can answer.
     pub fn refused(explanation: Explanation) -> Self {
         let Verdict::Refuse(refusal) = explanation.verdict else {
@@ -350,6 +372,9 @@ impl Problem {
             Some(explanation) => super::route::explanation_json(explanation),
             None => json!({}),
         };
+        if let Some(denied) = &told.limit {
+            nearfar["limit"] = limit_json(denied);
+        }
         nearfar["code"] = json!(told.code);
         nearfar["param"] = json!(told.param);
         if let Some(status) = told.upstream_status {
@@ -375,6 +400,9 @@ impl Problem {
         });
         if let Some(explanation) = &self.0.explanation {
             body["nearfar"] = super::route::explanation_json(explanation);
+        }
+        if let Some(denied) = &self.0.limit {
+            body["nearfar"]["limit"] = limit_json(denied);
         }
         if let Some(status) = self.0.upstream_status {
             body["error"]["upstream_status"] = json!(status);
@@ -410,16 +438,30 @@ impl IntoResponse for Problem {
         };
         if let Some(explanation) = &self.0.explanation {
             tell("x-nearfar-decision", explanation.id.to_string());
-            if !matches!(explanation.verdict, Verdict::Refuse(Refusal::Health)) {
+            let passes = self.0.limit.is_some()
+                || matches!(explanation.verdict, Verdict::Refuse(Refusal::Health));
+            if !passes {
                 // OpenAI's clients would otherwise try the same thing again.
                 tell("x-should-retry", "false".to_owned());
             }
+        }
+        if self
+            .0
+            .limit
+            .as_ref()
+            .is_some_and(|denied| denied.is_final())
+        {
+            tell("x-should-retry", "false".to_owned());
         }
         if let Some((decision, target)) = &self.0.leg {
             tell("x-nearfar-decision", decision.to_string());
             tell("x-nearfar-target", target.to_string());
         }
         tell("x-nearfar-reason", self.0.code.clone());
+        if let Some(denied) = &self.0.limit {
+            let quotas = Quotas(vec![denied.quota()]);
+            response.extensions_mut().insert(quotas);
+        }
         // For the front, which knows the request's dialect.
         response.extensions_mut().insert(self);
         response
@@ -434,6 +476,7 @@ impl From<RoadError> for Problem {
             RoadError::Blocked(blocked) => Self::blocked(&blocked),
             RoadError::Busy { limit } => Self::busy(limit),
             RoadError::Draining => Self::draining(),
+            RoadError::Limited(denied, explanation) => Self::limited(denied, explanation),
             RoadError::Refused(explanation) => Self::refused(*explanation),
             RoadError::Failed {
                 decision,
@@ -442,6 +485,18 @@ impl From<RoadError> for Problem {
             } => Self::failed(&failure).of_leg(decision, target),
         }
     }
+}
+
+fn limit_json(denied: &Denied) -> Value {
+    json!({
+        "name": denied.limit,
+        "of": denied.of,
+        "measure": denied.measure,
+        "allowed": denied.most,
+        "used": denied.figures.used,
+        "reserved": denied.figures.reserved,
+        "wanted": denied.wanted,
+    })
 }
 
 fn status_of(failure: &Failure) -> (StatusCode, &'static str) {
@@ -510,6 +565,7 @@ fn refusal_code(refusal: Refusal) -> &'static str {
         Refusal::Capability => "no_capable_target",
         Refusal::Health => "targets_down",
         Refusal::Cost => "cost_limit",
+        Refusal::Limit => "over_limit",
         Refusal::Route => "route_excludes_all",
         Refusal::Scope => "key_scope",
     }
@@ -537,6 +593,9 @@ fn refusal_message(refusal: Refusal, explanation: &Explanation) -> String {
         }
         Refusal::Cost => "Every target that this request may reach costs more than \
              x-nearfar-max-cost allows."
+            .to_owned(),
+        Refusal::Limit => "A limit keeps every target out that this request may reach. Wait, or \
+             have the limit raised."
             .to_owned(),
         Refusal::Route => {
             "x-nearfar-route leaves no target. Set it to `auto` or leave it out.".to_owned()

@@ -16,6 +16,7 @@ fn refused(refusal: Refusal) -> Problem {
             target: TargetId::remote("openai", "mini").unwrap(),
             zone: Zone::Cloud,
             outcome: Outcome::Excluded(Exclusion::BeyondCeiling),
+            behind: None,
         }],
     })
 }

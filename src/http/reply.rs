@@ -20,6 +20,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::collect::{collect, cut_off};
 use super::dialect::{About, Chunks, Form};
+use super::limits::Quotas;
 use super::problem::Problem;
 use crate::road::{Answer, EventStream};
 
@@ -45,6 +46,7 @@ pub(crate) async fn reply(answer: Answer, wish: Wish) -> Response {
         ("x-nearfar-reason", answer.reason.as_str().to_owned()),
         ("x-nearfar-attempt", answer.attempt.to_string()),
     ];
+    let quotas = Quotas(answer.quotas);
     let mut response = if wish.stream {
         stream(answer.events, wish.form.chunks(about), KEEP_ALIVE)
     } else {
@@ -63,6 +65,9 @@ pub(crate) async fn reply(answer: Answer, wish: Wish) -> Response {
         if let Ok(value) = HeaderValue::try_from(value) {
             response.headers_mut().insert(name, value);
         }
+    }
+    if !quotas.0.is_empty() {
+        response.extensions_mut().insert(quotas);
     }
     response
 }

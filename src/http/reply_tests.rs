@@ -40,6 +40,7 @@ fn script() -> (Answer, mpsc::Sender<Event>, oneshot::Receiver<()>) {
     let (send, events) = mpsc::channel(8);
     let (on_drop, dropped) = oneshot::channel();
     let answer = Answer {
+        quotas: Vec::new(),
         decision: DecisionId(0xabc),
         target: TargetId::local("concierge"),
         zone: Zone::Device,

@@ -18,7 +18,8 @@ use serde_json::{Value, json};
 ///     "exclusion": "beyond_ceiling", "why": "beyond the request's privacy ceiling"}]}
 /// ```
 ///
-/// `verdict` is `go` or `refuse`.
+/// A leg that a limit past its soft share put behind others has `behind` (the
+/// limit) and `why`. `verdict` is `go` or `refuse`.
 pub fn explanation_json(explanation: &Explanation) -> Value {
     let (verdict, reason) = match explanation.verdict {
         Verdict::Go(reason) => ("go", reason.as_str()),
@@ -43,6 +44,13 @@ fn candidate(candidate: &Candidate) -> Value {
             shown["outcome"] = json!("leg");
             shown["rank"] = json!(rank);
             shown["forecast"] = json!(forecast);
+            if let Some(soft) = &candidate.behind {
+                shown["behind"] = json!(soft);
+                shown["why"] = json!(format!(
+                    "behind others: limit `{}` is past its soft share",
+                    soft.limit
+                ));
+            }
         }
         Outcome::Excluded(exclusion) => {
             shown["outcome"] = json!("excluded");

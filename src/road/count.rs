@@ -37,9 +37,14 @@ impl Road {
         let Considered {
             request,
             mut facts,
-            snapshot,
+            mut snapshot,
             models,
+            ..
         } = self.consider(asked, id)?;
+        // Counting takes nothing.
+        for state in &mut snapshot.targets {
+            (state.barred, state.soft) = (None, None);
+        }
         let estimate = u64::from(facts.prompt_tokens);
         // Also one that is too long to be answered is to be counted.
         facts.prompt_tokens = 0;

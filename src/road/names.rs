@@ -138,6 +138,8 @@ mod tests {
     fn snapshot(names: &[&str]) -> Snapshot {
         let state = |name: &&str| TargetState {
             cached_tokens: 0,
+            barred: None,
+            soft: None,
             target: Target {
                 id: TargetId::parse(name).unwrap(),
                 place: Place::Local,

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, params};
 
-use super::{LEDGER_FILE, Row, StoreError, UsageLine, UsageQuery, schema, usage};
+use super::{LEDGER_FILE, LimitUse, Row, StoreError, UsageLine, UsageQuery, limits, schema, usage};
 
 /// Rows that may wait for the writer.
 const QUEUE: usize = 8_192;
@@ -39,6 +39,7 @@ pub struct Ledger {
 
 enum Order {
     Row(Box<Row>),
+    Limits(Vec<LimitUse>),
     Flush(SyncSender<()>),
 }
 
@@ -92,6 +93,23 @@ impl Ledger {
         if queue.try_send(Order::Row(Box::new(row))).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Hands the figures of budgets to the writer. Never blocks; returns whether
+    /// they fit the queue, so that they can be handed over once more.
+    pub fn keep_limits(&self, figures: &[LimitUse]) -> bool {
+        let order = Order::Limits(figures.to_vec());
+        let queue = self.queue.as_ref();
+        queue.is_some_and(|queue| queue.try_send(order).is_ok())
+    }
+
+    /// The figures of budgets that were kept. Blocks on the disk.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn limits(&self) -> Result<Vec<LimitUse>, StoreError> {
+        let connection = schema::open_reader(&self.path)?;
+        limits::all(&connection).map_err(|error| schema::failed(&self.path, &error))
     }
 
     /// Rows lost since the ledger was opened: the queue or the disk was full.
@@ -156,7 +174,7 @@ impl Writer {
             let more = gather(orders, &mut batch);
             let mut flushed = Vec::new();
             batch.retain_mut(|order| match order {
-                Order::Row(_) => true,
+                Order::Row(_) | Order::Limits(_) => true,
                 Order::Flush(done) => {
                     flushed.push(done.clone());
                     false
@@ -268,7 +286,14 @@ fn insert_all(connection: &mut Connection, batch: &[Order]) -> rusqlite::Result<
              VALUES (?1, ?2, ?3, ?4, ?5)",
         )?;
         for order in batch {
-            let Order::Row(row) = order else { continue };
+            let row = match order {
+                Order::Row(row) => row,
+                Order::Limits(figures) => {
+                    limits::keep(&transaction, figures)?;
+                    continue;
+                }
+                Order::Flush(_) => continue,
+            };
             insert.execute(params![
                 row.time_ms,
                 text(&row.decision),

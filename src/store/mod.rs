@@ -7,6 +7,7 @@
 
 mod keys;
 mod ledger;
+mod limits;
 mod schema;
 mod usage;
 
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 pub use keys::{KEYS_FILE, Key, KeyScope, KeyStore, KeysError, TokenHash};
 pub use ledger::Ledger;
+pub use limits::LimitUse;
 pub use usage::{Dimension, MAX_GROUPS, MAX_LINES, UnknownDimension, UsageLine, UsageQuery};
 
 /// The ledger's file inside the state directory.

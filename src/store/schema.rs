@@ -66,6 +66,17 @@ const MIGRATIONS: &[&str] = &[
     ALTER TABLE requests ADD COLUMN baseline TEXT NOT NULL DEFAULT '';
     ALTER TABLE requests ADD COLUMN saved_local_micro INTEGER;
 ",
+    "
+    CREATE TABLE limit_use (
+        name TEXT NOT NULL,
+        measure TEXT NOT NULL,
+        subject TEXT NOT NULL,
+        start_ms INTEGER NOT NULL,
+        used INTEGER NOT NULL,
+        estimated INTEGER NOT NULL,
+        PRIMARY KEY (name, measure, subject)
+    ) STRICT, WITHOUT ROWID;
+",
 ];
 
 /// Opens the ledger for writing: creates it with mode 0600, brings it up to

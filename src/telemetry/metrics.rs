@@ -17,6 +17,7 @@ use super::labels::{
     DecisionLabels, DeniedLabels, FailureLabels, GuardLabels, KnownTargets, RequestLabels,
     TargetLabels, TokenLabels, word,
 };
+use super::limits::LimitGauge;
 use crate::store::Row;
 
 const ENDPOINTS: [&str; 3] = ["openai.chat", "openai.completions", "route"];
@@ -60,6 +61,8 @@ pub struct Metrics {
 pub struct Gauges {
     /// Models in memory that have a draft, by target, and how it fares.
     pub drafts: Vec<(String, DraftLoad)>,
+    /// Limits, in the order of the configuration.
+    pub limits: Vec<LimitGauge>,
     /// Rows that the ledger had to drop since the start.
     pub dropped_rows: u64,
     /// Requests under way.
@@ -256,6 +259,7 @@ impl Metrics {
         );
         register_drafts(&mut registry, &gauges.drafts);
         registry.register("engine_up", "Whether the engine runs", up(gauges.engine_up));
+        super::limits::register(&mut registry, &gauges.limits);
         registry.register("egress_up", "Whether egress runs", up(gauges.egress_up));
         let mut text = String::new();
         // Writing to a string cannot fail.

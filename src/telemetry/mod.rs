@@ -5,9 +5,11 @@
 //! fields and nothing else, so that a careless field cannot leak one.
 
 mod labels;
+mod limits;
 mod log;
 mod metrics;
 
+pub use limits::LimitGauge;
 pub use log::{begin_logging, silence_panics};
 pub(crate) use metrics::RequestIds;
 pub use metrics::{Gauges, Metrics};

@@ -208,6 +208,8 @@ fn job(id: JobId, ask: Ask) -> EgressJob {
     let snapshot = Snapshot {
         targets: vec![TargetState {
             cached_tokens: 0,
+            barred: None,
+            soft: None,
             target: Target {
                 id: target.clone(),
                 place: Place::Remote {

@@ -23,6 +23,8 @@ use tokio::task::JoinHandle;
 mod anthropic;
 #[path = "double/bedrock.rs"]
 mod bedrock;
+#[path = "double/bill.rs"]
+mod bill;
 #[path = "double/fitting.rs"]
 mod fitting;
 #[path = "double/gemini.rs"]
@@ -38,6 +40,7 @@ mod repeat;
 #[path = "double/script.rs"]
 mod script;
 
+pub use bill::{Bill, Ending};
 pub use script::{Answer, Behaviour, Fault};
 
 /// The server. Stops when dropped.
@@ -64,6 +67,8 @@ pub struct Seen {
     pub closed_early: bool,
     /// Whether the reply is over, in whatever way.
     pub over: bool,
+    /// What it was billed for, once it is over and if its words say so.
+    pub bill: Option<Bill>,
 }
 
 impl Seen {
@@ -217,6 +222,18 @@ impl Double {
     /// Every request so far.
     pub fn requests(&self) -> Vec<Seen> {
         self.state.requests.lock().unwrap().clone()
+    }
+
+    /// The bills of all requests that are over.
+    pub fn bills(&self) -> Vec<Bill> {
+        let requests = self.state.requests.lock().unwrap();
+        requests.iter().filter_map(|seen| seen.bill).collect()
+    }
+
+    /// How many requests are not over.
+    pub fn open_requests(&self) -> usize {
+        let requests = self.state.requests.lock().unwrap();
+        requests.iter().filter(|seen| !seen.over).count()
     }
 
     /// Every connection so far.

@@ -2,6 +2,7 @@
 // Each test module uses some of it, and the one binary exports nothing.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod billed;
 pub mod daemon;
 pub mod double;
 pub mod http2;

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{DecisionId, TargetId};
+use crate::limit::{Barred, Soft};
 use crate::privacy::{Ceiling, Zone};
 
 /// A decision laid open: metadata only, never content.
@@ -52,6 +53,8 @@ pub enum Reason {
     Cache,
     /// A request that means the same was answered before.
     SemanticCache,
+    /// A limit is past its soft share, so the cheapest or nearest comes first.
+    Limit,
 }
 
 impl Reason {
@@ -68,6 +71,7 @@ impl Reason {
             Reason::Cost => "cost",
             Reason::Cache => "cache",
             Reason::SemanticCache => "semantic_cache",
+            Reason::Limit => "limit",
         }
     }
 }
@@ -86,6 +90,8 @@ pub enum Refusal {
     Health,
     /// Every allowed and able target is dearer than the request allows.
     Cost,
+    /// A limit keeps every allowed and able target out.
+    Limit,
     /// The request's own routing wish leaves nothing.
     Route,
     /// Its caller may use none of the targets that could answer.
@@ -101,6 +107,7 @@ impl Refusal {
             Refusal::Capability => "capability",
             Refusal::Health => "health",
             Refusal::Cost => "cost",
+            Refusal::Limit => "limit",
             Refusal::Route => "route",
             Refusal::Scope => "scope",
         }
@@ -116,6 +123,9 @@ pub struct Candidate {
     pub zone: Zone,
     /// What became of it.
     pub outcome: Outcome,
+    /// The limit past its soft share that put it behind others.
+    #[serde(default)]
+    pub behind: Option<Soft>,
 }
 
 /// What became of a candidate.
@@ -163,6 +173,8 @@ pub enum Exclusion {
     },
     /// The request limits the cost and this price is not known.
     PriceUnknown,
+    /// A limit keeps it out.
+    OverLimit(Barred),
     /// Allowed and able, but there are enough better ones.
     Outranked,
 }
@@ -251,6 +263,7 @@ impl Exclusion {
             Exclusion::PriceUnknown => {
                 "its price is not known and the request sets a limit".to_owned()
             }
+            Exclusion::OverLimit(barred) => barred.describe(),
             Exclusion::Outranked => "enough better targets come first".to_owned(),
         }
     }

@@ -17,6 +17,7 @@ pub mod explain;
 pub mod frames;
 pub mod guard;
 pub mod ids;
+pub mod limit;
 pub mod price;
 pub mod privacy;
 pub mod redact;

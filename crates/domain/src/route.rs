@@ -10,6 +10,7 @@ use crate::explain::{
     Ability, Candidate, Exclusion, Explanation, Forecast, Outcome, Reason, Refusal, Verdict,
 };
 use crate::ids::{DecisionId, TargetId};
+use crate::limit::Soft;
 use crate::price::{Price, Sizes};
 use crate::privacy::{Classified, Confined, Portable, Zone};
 use crate::scope::Scope;
@@ -256,9 +257,12 @@ pub fn decide(
     }
     // A stable sort keeps the snapshot's order, near first, among equals.
     scored.sort_by(|a, b| b.1.score.total_cmp(&a.1.score));
+    let best = scored.first().map(|(index, _)| *index);
+    let behind = saving::order(&mut scored, snapshot);
     scored.truncate(MAX_LEGS);
 
     let verdict = match scored.first() {
+        Some(&(first, _)) if best != Some(first) => Verdict::Go(Reason::Limit),
         Some(&(first, _)) => Verdict::Go(reason(&request, facts, snapshot, &exclusions, first)),
         None => Verdict::Refuse(refusal(&exclusions)),
     };
@@ -266,7 +270,7 @@ pub fn decide(
         id: facts.id,
         ceiling,
         verdict,
-        candidates: candidates(snapshot, exclusions, &scored),
+        candidates: candidates(snapshot, exclusions, &scored, &behind),
     };
     let plan = match request {
         Classified::Confined(request) => {
@@ -337,6 +341,7 @@ fn exclude(state: &TargetState, ceiling: Zone, facts: &Facts) -> Option<Exclusio
     facts
         .max_cost_micro
         .and_then(|limit| too_dear(state, facts, limit))
+        .or_else(|| state.barred.clone().map(Exclusion::OverLimit))
 }
 
 /// Whether the request may cost more there than its limit.
@@ -490,6 +495,9 @@ fn reason(
     if nearer().any(|(_, excluded)| matches!(excluded, Some(Exclusion::Down(_)))) {
         return Reason::Health;
     }
+    if nearer().any(|(_, excluded)| matches!(excluded, Some(Exclusion::OverLimit(_)))) {
+        return Reason::Limit;
+    }
     if nearer().any(|(_, excluded)| excluded.is_some()) {
         return Reason::Capability;
     }
@@ -501,6 +509,8 @@ fn refusal(exclusions: &[Option<Exclusion>]) -> Refusal {
     let any = |wanted: fn(&Exclusion) -> bool| exclusions.iter().flatten().any(wanted);
     if any(|e| matches!(e, Exclusion::Down(_))) {
         Refusal::Health
+    } else if any(|e| matches!(e, Exclusion::OverLimit(_))) {
+        Refusal::Limit
     } else if any(|e| matches!(e, Exclusion::TooDear { .. } | Exclusion::PriceUnknown)) {
         Refusal::Cost
     } else if any(|e| matches!(e, Exclusion::BeyondCeiling)) {
@@ -520,7 +530,9 @@ fn candidates(
     snapshot: &Snapshot,
     exclusions: Vec<Option<Exclusion>>,
     scored: &[(usize, Forecast)],
+    behind: &[(usize, Soft)],
 ) -> Vec<Candidate> {
+    let behind_of = |index: usize| behind.iter().find(|(i, _)| *i == index);
     let rank_of = |index: usize| scored.iter().position(|(i, _)| *i == index);
     let mut all: Vec<Candidate> = Vec::with_capacity(exclusions.len());
     for (index, (state, excluded)) in snapshot.targets.iter().zip(exclusions).enumerate() {
@@ -536,10 +548,14 @@ fn candidates(
             target: state.target.id.clone(),
             zone: state.target.zone(),
             outcome,
+            behind: behind_of(index).map(|(_, soft)| soft.clone()),
         });
     }
     all
 }
+
+#[path = "route_saving.rs"]
+mod saving;
 
 #[cfg(test)]
 #[path = "route_tests.rs"]

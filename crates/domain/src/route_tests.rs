@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::chat::{Chat, Message, Role};
+use crate::limit::{Bar, Barred, Measure};
 use crate::privacy::{Say, Source, classify};
 use crate::snapshot::Latency;
 use crate::target::{Capabilities, Target};
@@ -29,6 +30,8 @@ fn can_all() -> Capabilities {
 fn local(name: &str) -> TargetState {
     TargetState {
         cached_tokens: 0,
+        barred: None,
+        soft: None,
         target: Target {
             id: TargetId::local(name),
             place: Place::Local,
@@ -50,6 +53,8 @@ fn local(name: &str) -> TargetState {
 fn cloud(name: &str) -> TargetState {
     TargetState {
         cached_tokens: 0,
+        barred: None,
+        soft: None,
         target: Target {
             id: TargetId::remote(name, "m").unwrap(),
             place: Place::Remote {
@@ -249,6 +254,82 @@ fn any_state() -> impl Strategy<Value = TargetState> {
                 state
             },
         )
+}
+
+fn soft(of_target: bool) -> Option<Soft> {
+    let limit = "money".to_owned();
+    Some(Soft { limit, of_target })
+}
+
+fn order_of(snapshot: &Snapshot, facts: &Facts) -> Vec<String> {
+    legs_of(&decide(request(Zone::Cloud), facts, snapshot).unwrap())
+}
+
+#[test]
+fn past_its_soft_share_a_limit_puts_the_dearer_last() {
+    // The deadline puts the cloud first.
+    let facts = Facts {
+        deadline_ms: Some(1_500.0),
+        ..facts()
+    };
+    let mut snapshot = Snapshot {
+        targets: vec![local("near"), cloud("dear")],
+    };
+    assert_eq!(order_of(&snapshot, &facts), ["dear/m", "local/near"]);
+    for state in &mut snapshot.targets {
+        state.soft = soft(false);
+    }
+    assert_eq!(order_of(&snapshot, &facts), ["local/near", "dear/m"]);
+    let decision = decide(request(Zone::Cloud), &facts, &snapshot).unwrap();
+    assert_eq!(decision.explanation.verdict, Verdict::Go(Reason::Limit));
+    let behind: Vec<bool> = decision
+        .explanation
+        .candidates
+        .iter()
+        .map(|candidate| candidate.behind.is_some())
+        .collect();
+    assert_eq!(behind, [false, true]);
+    // A price that nobody knows is no low one.
+    snapshot.targets[1].target.price = None;
+    assert_eq!(order_of(&snapshot, &facts), ["local/near", "dear/m"]);
+}
+
+#[test]
+fn a_target_past_the_soft_share_of_its_own_limit_is_relieved() {
+    let mut snapshot = Snapshot {
+        targets: vec![cloud("busy"), cloud("free")],
+    };
+    assert_eq!(order_of(&snapshot, &facts()), ["busy/m", "free/m"]);
+    snapshot.targets[0].soft = soft(true);
+    assert_eq!(order_of(&snapshot, &facts()), ["free/m", "busy/m"]);
+}
+
+#[test]
+fn a_limit_keeps_its_target_out_and_others_go_on() {
+    let mut snapshot = Snapshot {
+        targets: vec![local("near"), cloud("far")],
+    };
+    let barred = Barred {
+        limit: "tokens".to_owned(),
+        measure: Measure::TokensPerMonth,
+        bar: Bar::UsedUp {
+            until_ms: 1_796_083_200_000,
+        },
+    };
+    snapshot.targets[0].barred = Some(barred.clone());
+    let decision = decide(request(Zone::Cloud), &facts(), &snapshot).unwrap();
+    assert_eq!(decision.explanation.verdict, Verdict::Go(Reason::Limit));
+    let Outcome::Excluded(exclusion) = &decision.explanation.candidates[0].outcome else {
+        panic!("not excluded")
+    };
+    assert_eq!(
+        exclusion.describe(),
+        "over its budget until 2026-12-01 (limit `tokens`)"
+    );
+    snapshot.targets[1].barred = Some(barred);
+    let refused = decide(request(Zone::Cloud), &facts(), &snapshot);
+    let verdict = refused.map(|_| ()).unwrap_err().verdict;
+    assert_eq!(verdict, Verdict::Refuse(Refusal::Limit));
 }
 
 proptest! {

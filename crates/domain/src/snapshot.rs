@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::limit::{Barred, Soft};
 use crate::target::Target;
 
 /// An immutable view of every target at one moment.
@@ -25,6 +26,10 @@ pub struct TargetState {
     pub latency: Latency,
     /// Tokens of this request's prompt that it need not compute.
     pub cached_tokens: u32,
+    /// The limit that keeps it from answering this request.
+    pub barred: Option<Barred>,
+    /// The limit that is past its soft share.
+    pub soft: Option<Soft>,
 }
 
 impl TargetState {

@@ -26,6 +26,7 @@ use crate::catalog::LocalModel;
 use crate::config::{Privacy, Retries};
 use crate::execute::Links;
 use crate::health::Lengths;
+use crate::limits::Limits;
 use crate::links::{EgressLink, EngineLink};
 use crate::road::{Answer, Asked, Road, RoadError};
 use crate::snapshot::View;
@@ -106,6 +107,7 @@ pub(super) struct Plan {
     pub(super) max_requests: usize,
     pub(super) limits: TimeLimits,
     pub(super) retries: Retries,
+    pub(super) use_limits: Arc<Limits>,
 }
 
 impl Default for Plan {
@@ -116,6 +118,7 @@ impl Default for Plan {
             max_requests: 8,
             limits: TimeLimits::default(),
             retries: Retries::default(),
+            use_limits: Limits::new(Vec::new(), 4_096),
         }
     }
 }
@@ -147,6 +150,7 @@ impl World {
                 metrics: Arc::new(Metrics::new()),
                 limits: plan.limits,
                 retries: plan.retries,
+                use_limits: plan.use_limits,
             },
             lengths: Arc::new(Lengths::default()),
             privacy: plan.privacy,

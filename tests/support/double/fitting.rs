@@ -77,6 +77,9 @@ fn text_of(content: &Value) -> String {
 }
 
 fn text(request: &Value, last: Option<&Value>, said: &str) -> Answer {
+    if let Some(answer) = super::bill::wanted(said) {
+        return answer;
+    }
     if said.contains("slowly") {
         return Answer::text(&"tick ".repeat(400));
     }

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use super::fitting::{fitting, wanted_gap, wanted_status};
 use super::repeat::repeated;
 use super::script::{Answer, Behaviour, Fault};
-use super::{Connection, Seen, State, anthropic, bedrock, gemini, hub, openai};
+use super::{Connection, Seen, State, anthropic, bedrock, bill, gemini, hub, openai};
 
 /// A reply before anything goes wrong with it.
 pub(super) struct Reply {
@@ -87,6 +87,7 @@ pub(super) async fn accept(listener: TcpListener, state: Arc<State>) {
                 number,
                 state: state.clone(),
                 pending: Vec::new(),
+                events: 0,
             }
             .serve()
             .await;
@@ -102,6 +103,8 @@ struct Peer {
     state: Arc<State>,
     /// Read and not yet used.
     pending: Vec<u8>,
+    /// Events of the reply under way that were sent.
+    events: usize,
 }
 
 /// The connection is over.
@@ -117,13 +120,21 @@ impl Peer {
             };
             let behaviour = self.behaviour();
             let reply = reply(&self.state, &request, &behaviour);
+            let (status, faultless) = (reply.status, matches!(behaviour.fault, Fault::None));
+            self.events = 0;
             let wire_format = Wire::of(&request.path);
             let told = behaviour.answer.as_ref().map(|answer| answer.gap);
             let gap = told.unwrap_or_else(|| wanted_gap(&wire_format.as_openai(&request.json())));
             let kept = self
                 .meet(reply, behaviour.fault, gap, wire_format, place)
                 .await;
-            self.state.requests.lock().unwrap()[place].over = true;
+            let whole = kept.is_ok() && faultless;
+            let bill = bill::of(&request.json(), self.events, status, whole);
+            {
+                let mut all = self.state.requests.lock().unwrap();
+                all[place].over = true;
+                all[place].bill = bill;
+            }
             if kept.is_err() {
                 return;
             }
@@ -179,6 +190,7 @@ impl Peer {
             sent: 0,
             closed_early: false,
             over: false,
+            bill: None,
         })
     }
 
@@ -259,6 +271,7 @@ impl Peer {
             } else {
                 self.write(&bytes, place).await?;
             }
+            self.events = number + 1;
         }
         if chunked {
             self.write(b"0\r\n\r\n", place).await?;
