@@ -61,8 +61,8 @@ struct Considered {
     facts: Facts,
     snapshot: Snapshot,
     models: Arc<Vec<LocalModel>>,
-    /// Of the limits that keep targets out, the one that has room again first.
-    denied: Option<Box<Denied>>,
+    /// Targets that a limit keeps out, and which.
+    denied: Vec<(TargetId, Denied)>,
 }
 
 impl Road {
@@ -231,7 +231,7 @@ impl Road {
     fn refuse(
         &self,
         account: &mut Account,
-        denied: Option<Box<Denied>>,
+        denied: Vec<(TargetId, Denied)>,
         explanation: Explanation,
     ) -> RoadError {
         self.links.metrics.decided(explanation.verdict);

@@ -28,6 +28,7 @@ mod prefill;
 mod probes;
 pub mod problem;
 mod query;
+mod refusal;
 mod reply;
 pub mod route;
 mod stall;

@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used)]
-use nearfar_domain::explain::{Candidate, Exclusion};
-use nearfar_domain::privacy::{Ceiling, Source};
+use nearfar_domain::explain::{Candidate, Exclusion, Outcome};
+use nearfar_domain::privacy::{Ceiling, Source, Zone};
 
 use super::*;
 

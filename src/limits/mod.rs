@@ -118,15 +118,20 @@ impl Limits {
     }
 
     /// Marks the targets that a limit keeps from this request, and those whose
-    /// limits are past their soft share. Returns, of the limits that keep one
-    /// out, the one that has room again first.
-    pub fn look(&self, who: &Who, facts: &Facts, snapshot: &mut Snapshot) -> Option<Box<Denied>> {
+    /// limits are past their soft share. Returns the limit that keeps each of
+    /// the former out.
+    pub fn look(
+        &self,
+        who: &Who,
+        facts: &Facts,
+        snapshot: &mut Snapshot,
+    ) -> Vec<(TargetId, Denied)> {
+        let mut all = Vec::new();
         if self.is_empty() {
-            return None;
+            return all;
         }
         let now = self.now();
         let book = self.book();
-        let mut soonest: Option<Box<Denied>> = None;
         for state in &mut snapshot.targets {
             let wanted = Wanted {
                 target: &state.target.id,
@@ -162,17 +167,11 @@ impl Limits {
                 let Some(denied) = denied else { continue };
                 if state.barred.is_none() {
                     state.barred = Some(denied.barred());
-                }
-                let wait = |denied: &Denied| denied.retry_after_ms().unwrap_or(u64::MAX);
-                if soonest
-                    .as_ref()
-                    .is_none_or(|other| wait(&denied) < wait(other))
-                {
-                    soonest = Some(Box::new(denied));
+                    all.push((state.target.id.clone(), denied));
                 }
             }
         }
-        soonest
+        all
     }
 
     /// Reserves the worst case of a leg of every limit that applies, of all or

@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use nearfar_domain::explain::{Explanation, Refusal, Verdict};
+use nearfar_domain::explain::{Exclusion, Explanation, Outcome, Refusal, Verdict};
+use nearfar_domain::ids::TargetId;
 
 use super::{Asked, RoadError};
 use crate::limits::{Denied, Limits, Who};
@@ -27,17 +28,32 @@ pub(super) fn bound(limits: &Limits, who: &Who, asked: Option<u32>) -> Option<u3
     asked.or_else(|| limits.answer_bound(who))
 }
 
-/// A refused decision: in the limit's words where a limit is why.
+/// A refused decision: where limits are why, in the words of the one that has
+/// room again first, of those that keep out what would have done.
 pub(super) fn refused(
     limits: &Limits,
-    denied: Option<Box<Denied>>,
+    denied: Vec<(TargetId, Denied)>,
     explanation: Explanation,
 ) -> RoadError {
     let by_limit = explanation.verdict == Verdict::Refuse(Refusal::Limit);
-    match denied {
-        Some(denied) if by_limit => {
+    let would_do = |target: &TargetId| {
+        explanation.candidates.iter().any(|candidate| {
+            let out = matches!(
+                candidate.outcome,
+                Outcome::Excluded(Exclusion::OverLimit(_))
+            );
+            out && candidate.target == *target
+        })
+    };
+    let soonest = denied
+        .into_iter()
+        .filter(|(target, _)| by_limit && would_do(target))
+        .map(|(_, denied)| denied)
+        .min_by_key(|denied| denied.retry_after_ms().unwrap_or(u64::MAX));
+    match soonest {
+        Some(denied) => {
             limits.refused(&denied);
-            RoadError::Limited(denied, Some(Box::new(explanation)))
+            RoadError::Limited(Box::new(denied), Some(Box::new(explanation)))
         }
         _ => RoadError::Refused(Box::new(explanation)),
     }
