@@ -3,6 +3,7 @@
 //! admission -> limits -> guard -> classify -> facts -> decide -> record -> execute. The fronts
 //! decode into [`Asked`] before and encode from [`Answer`] after.
 
+mod aside;
 mod count;
 mod decision_id;
 mod facts;
@@ -35,6 +36,7 @@ use crate::limits::{Denied, Quota};
 use crate::snapshot::View;
 use crate::store::Row;
 
+pub(crate) use aside::aside;
 pub use count::Counted;
 
 /// What the path leads over. One for the life of the process.
@@ -91,7 +93,8 @@ impl Road {
 
         let (deadline_ms, ttft_ms, stream) = (asked.deadline_ms, asked.ttft_ms, asked.stream);
         let terms = terms(&asked);
-        let considered = self.consider(asked, id);
+        let bytes = asked.chat.text_bytes();
+        let considered = aside(bytes, || self.consider(asked, id));
         let Considered {
             request,
             facts,

@@ -5,11 +5,13 @@
 //! is never presented as complete.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use nearfar_domain::events::{Event, Failure, FailureKind, FinishReason, Usage};
 use nearfar_domain::ids::TargetId;
+use tokio::time::{Sleep, sleep_until};
 
 use super::answering::Answering;
 use super::attempt::{Running, attempt};
@@ -86,6 +88,8 @@ pub(super) struct Flow {
     /// Legs that broke off in this answer.
     broken: Vec<usize>,
     end: Instant,
+    /// Rings when a piece is too late, or earlier: it is not set anew for each.
+    alarm: Pin<Box<Sleep>>,
     over: bool,
 }
 
@@ -123,6 +127,7 @@ impl Flow {
             continued: 0,
             broken: Vec::new(),
             end,
+            alarm: Box::pin(sleep_until(Instant::now().into())),
             over: false,
         }
     }
@@ -152,11 +157,24 @@ impl Flow {
         if let Some(first) = self.leg.first.take() {
             return first;
         }
-        let left = self.end.saturating_duration_since(Instant::now());
-        match tokio::time::timeout(idle(&self.links).min(left), self.leg.job.next()).await {
-            Ok(Some(event)) => event,
-            Ok(None) => Event::Failed(crate::links::lost()),
-            Err(_) => Event::Failed(silent()),
+        let now = tokio::time::Instant::now;
+        let due = (now() + idle(&self.links)).min(self.end.into());
+        if self.alarm.deadline() > due {
+            self.alarm.as_mut().reset(due);
+        }
+        loop {
+            tokio::select! {
+                biased;
+                event = self.leg.job.next() => {
+                    return event.unwrap_or_else(|| Event::Failed(crate::links::lost()));
+                }
+                () = &mut self.alarm => {
+                    if now() >= due {
+                        return Event::Failed(silent());
+                    }
+                    self.alarm.as_mut().reset(due);
+                }
+            }
         }
     }
 

@@ -174,7 +174,9 @@ async fn start_remote(
     let (job, generation) = links
         .egress
         .run(patience, |job| {
-            EgressJob::new(job, &cleared, true, links.limits).after(part.tokens)
+            EgressJob::new(job, &cleared, true, links.limits)
+                .after(part.tokens)
+                .joined(!errand.stream)
         })
         .await?;
     let meter = Meter::new(reservation, false);

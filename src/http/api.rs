@@ -19,7 +19,7 @@ use super::reply::{json, reply};
 use super::route::explanation_json;
 use super::{ollama, prefill, probes, reply::Wish};
 use crate::gate::Gate;
-use crate::road::Asked;
+use crate::road::{Asked, aside};
 
 /// What every handler sees.
 pub(crate) struct Api {
@@ -152,7 +152,8 @@ pub(crate) async fn read(
     let body = api.bodies.read(&parts.headers, body).await?;
     // The text lives on in the request; the body's share of the allowance is
     // free again when this returns.
-    asked(caller, endpoint, &parts.headers, understand(&body)?)
+    let understood = aside(body.len(), || understand(&body))?;
+    asked(caller, endpoint, &parts.headers, understood)
 }
 
 async fn list_models(State(api): State<Arc<Api>>, caller: Caller, request: Request) -> Response {

@@ -85,6 +85,7 @@ fn stream(events: EventStream, chunks: Box<dyn Chunks>, quiet: Duration) -> Resp
         events: Some(events),
         chunks,
         quiet,
+        since: Instant::now(),
         silence: Box::pin(tokio::time::sleep(quiet)),
     };
     let headers = [
@@ -102,7 +103,10 @@ struct Streamed {
     events: Option<EventStream>,
     chunks: Box<dyn Chunks>,
     quiet: Duration,
-    /// Runs since the last bytes.
+    /// When the last bytes went out.
+    since: Instant,
+    /// Runs since some earlier bytes: it is not set anew for each chunk, but
+    /// when it rings too early.
     silence: Pin<Box<Sleep>>,
 }
 
@@ -128,10 +132,18 @@ impl Streamed {
 }
 
 impl Streamed {
-    /// Silence begins anew.
-    fn begin_silence(&mut self) {
-        let until = Instant::now() + self.quiet;
-        self.silence.as_mut().reset(until);
+    /// Whether it has been silent for too long. Until then, wakes the task when
+    /// it will be.
+    fn is_too_quiet(&mut self, cx: &mut Context<'_>) -> bool {
+        while self.silence.as_mut().poll(cx).is_ready() {
+            let until = self.since + self.quiet;
+            if until <= Instant::now() {
+                self.silence.as_mut().reset(Instant::now() + self.quiet);
+                return true;
+            }
+            self.silence.as_mut().reset(until);
+        }
+        false
     }
 }
 
@@ -140,17 +152,21 @@ impl Stream for Streamed {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let mut out = self.ready(cx);
-        while out.is_empty() {
+        if out.is_empty() {
             if self.events.is_none() {
                 return Poll::Ready(None);
             }
-            if self.silence.as_mut().poll(cx).is_pending() {
+            if !self.is_too_quiet(cx) {
                 return Poll::Pending;
             }
-            self.begin_silence();
             self.chunks.keep_alive(&mut out);
+            if out.is_empty() {
+                // Nothing keeps this dialect's streams alive: on to the next silence.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
         }
-        self.begin_silence();
+        self.since = Instant::now();
         Poll::Ready(Some(Ok(Bytes::from(out))))
     }
 }

@@ -4,11 +4,9 @@ use std::sync::Arc;
 
 use nearfar_domain::frames::{self, FrameError};
 use nearfar_domain::ids::JobId;
+use nearfar_egress::socket::{self, Incoming};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
 
 use super::jobs::{Cancels, Flight};
@@ -54,11 +52,8 @@ where
     In: DeserializeOwned,
     Out: Serialize,
 {
-    let halves = stream
-        .set_nonblocking(true)
-        .and_then(|()| UnixStream::from_std(stream));
-    let (read, write) = match halves {
-        Ok(stream) => stream.into_split(),
+    let (read, write) = match socket::split(stream) {
+        Ok(halves) => halves,
         Err(error) => return LinkEnd::Io(error),
     };
     tokio::select! {
@@ -68,7 +63,7 @@ where
 }
 
 async fn read_all<In: DeserializeOwned>(
-    mut stream: OwnedReadHalf,
+    mut stream: Incoming,
     mut take: impl FnMut(In) -> Result<(), LinkEnd>,
 ) -> LinkEnd {
     let mut reader = frames::Reader::default();
@@ -98,7 +93,7 @@ async fn read_all<In: DeserializeOwned>(
 }
 
 async fn write_all<Out: Serialize>(
-    mut stream: OwnedWriteHalf,
+    mut stream: socket::Outgoing,
     mut outgoing: mpsc::Receiver<Outgoing>,
     cancels: Arc<Cancels>,
     cancel: fn(JobId) -> Out,

@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,8 @@ const QUEUE: usize = 8_192;
 const BATCH: usize = 256;
 /// … or when its first row has waited this long.
 const LINGER: Duration = Duration::from_millis(200);
+/// How long the writer sleeps while rows gather; a flush waits this long at most.
+const NAP: Duration = Duration::from_millis(20);
 /// Dropped rows are reported at most this often.
 const REPORT_EVERY: Duration = Duration::from_secs(60);
 /// Longest text kept of one field, in bytes. Tags come from clients.
@@ -245,24 +247,30 @@ impl Writer {
 }
 
 /// Fills a batch. Returns whether more can come.
+///
+/// While rows gather it sleeps instead of waiting for the next one: a row that
+/// has to wake the writer costs the request more than writing it costs.
 fn gather(orders: &Receiver<Order>, batch: &mut Vec<Order>) -> bool {
     let Ok(first) = orders.recv() else {
         return false;
     };
-    let wait = !matches!(first, Order::Flush(_));
+    let mut flush = matches!(first, Order::Flush(_));
     batch.push(first);
     let until = Instant::now() + LINGER;
-    while wait && batch.len() < BATCH {
-        match orders.recv_timeout(until.saturating_duration_since(Instant::now())) {
+    while !flush && batch.len() < BATCH {
+        match orders.try_recv() {
             Ok(order) => {
-                let flush = matches!(order, Order::Flush(_));
+                flush = matches!(order, Order::Flush(_));
                 batch.push(order);
-                if flush {
+            }
+            Err(TryRecvError::Empty) => {
+                let left = until.saturating_duration_since(Instant::now());
+                if left.is_zero() {
                     break;
                 }
+                std::thread::sleep(left.min(NAP));
             }
-            Err(RecvTimeoutError::Timeout) => break,
-            Err(RecvTimeoutError::Disconnected) => return false,
+            Err(TryRecvError::Disconnected) => return false,
         }
     }
     true

@@ -18,8 +18,11 @@ const ORPHANED: Duration = Duration::from_millis(500);
 /// Frames of the supervisor that may wait for the child's own code.
 const QUEUE: usize = 32;
 
-/// Threads that serve requests in the gate: they wait, they do not compute.
-const GATE_WORKERS: usize = 2;
+/// Threads that serve requests in the gate: they wait, they do not compute. With
+/// a second one every chunk of a stream would wake both, for each looks whether
+/// there is work for it, too. What takes long (a large request is read, searched
+/// for identifiers) hands the thread's other work to one that is started for it.
+const GATE_WORKERS: usize = 1;
 
 /// Runs one of the three processes. Meant to be started by [`super::serve`]
 /// alone; says so when it is not.

@@ -103,6 +103,7 @@ async fn answer(
         provider: &provider.name,
         decoder,
         limits,
+        joined: job.joined,
         emit,
     };
     reading.read(response, first_by, stream).await

@@ -1,8 +1,8 @@
 //! The only process that can reach the network, and the only one that holds keys.
 //!
 //! In reading order: [`Provider`] is what configuration says of one, `presets`
-//! know the common ones, `secrets` holds the keys. [`serve`] (in `link`) takes
-//! jobs from the gate; `job` runs one over the connections of `client`:
+//! know the common ones, `secrets` holds the keys. [`serve`] (in `link`, over a
+//! [`socket`], of which the gate holds the other end) takes jobs from the gate; `job` runs one over the connections of `client`:
 //! `exchange` asks, `reading` takes the answer, `emit` passes it on. What a
 //! provider is sent and what its answer means is in the codecs [`openai`],
 //! [`anthropic`], [`gemini`] and [`bedrock`], chosen in [`codec`]: pure, no I/O,
@@ -35,6 +35,7 @@ mod presets;
 mod provider;
 mod reading;
 mod secrets;
+pub mod socket;
 pub mod sse;
 pub mod upstream;
 

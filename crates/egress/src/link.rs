@@ -13,9 +13,6 @@ use nearfar_domain::frames::{
     EgressJob, FrameError, FromEgress, ProviderCard, Reader, ToEgress, VERSION, encode_into,
 };
 use nearfar_domain::ids::JobId;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
-use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -29,6 +26,7 @@ use crate::google::Tokens;
 use crate::job;
 use crate::provider::{Options, Provider};
 use crate::secrets::{Key, base_url_from};
+use crate::socket::{self, Incoming, Outgoing};
 use crate::{presets, provider::KeySource};
 
 /// Frames that wait for the gate; a full queue slows every job of the link.
@@ -164,17 +162,13 @@ async fn run_link(
     link: std::os::unix::net::UnixStream,
     drain: watch::Receiver<bool>,
 ) {
-    let stream = link
-        .set_nonblocking(true)
-        .and_then(|()| UnixStream::from_std(link));
-    let stream = match stream {
-        Ok(stream) => stream,
+    let (mut incoming, outgoing) = match socket::split(link) {
+        Ok(halves) => halves,
         Err(error) => {
             tracing::error!(%error, "a link to the gate cannot be used");
             return;
         }
     };
-    let (mut incoming, outgoing) = stream.into_split();
     let (frames, queue) = mpsc::channel(QUEUE);
     let mut writer = JoinSet::new();
     writer.spawn(write_frames(outgoing, queue));
@@ -225,7 +219,7 @@ enum LinkError {
 impl Link {
     async fn run(
         &mut self,
-        incoming: &mut (impl AsyncReadExt + Unpin),
+        incoming: &mut Incoming,
         mut drain: watch::Receiver<bool>,
     ) -> Result<(), LinkError> {
         let mut reader = Reader::default();
@@ -378,7 +372,7 @@ impl Link {
 }
 
 /// Writes frames as they come, several at once when they wait.
-async fn write_frames(mut outgoing: OwnedWriteHalf, mut queue: mpsc::Receiver<FromEgress>) {
+async fn write_frames(mut outgoing: Outgoing, mut queue: mpsc::Receiver<FromEgress>) {
     let mut bytes = Vec::new();
     while let Some(frame) = queue.recv().await {
         bytes.clear();

@@ -1,5 +1,6 @@
 //! Reads one response, a stream or whole, into the job's events.
 
+use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -7,7 +8,7 @@ use nearfar_domain::events::{Event, Failure, FailureKind};
 use nearfar_domain::frames::TimeLimits;
 use reqwest::Response;
 use reqwest::header::CONTENT_TYPE;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
 use crate::bedrock::Frames;
 use crate::codec::{Decoder, cut, malformed};
@@ -47,6 +48,8 @@ pub(crate) struct Reading<'a> {
     pub(crate) provider: &'a str,
     pub(crate) decoder: Decoder,
     pub(crate) limits: TimeLimits,
+    /// Whether text that came in one piece of the stream may go out as one.
+    pub(crate) joined: bool,
     pub(crate) emit: &'a Emitter,
 }
 
@@ -82,8 +85,12 @@ impl Reading<'_> {
     ) -> Result<(), Stopped> {
         let mut events = Vec::new();
         let (mut lines, mut alive) = (0, Instant::now());
+        let mut alarm = std::pin::pin!(sleep_until(alive));
         loop {
             let taken = cutter.push(&piece, self.provider, &mut self.decoder, &mut events);
+            if self.joined {
+                join(&mut events);
+            }
             // What came before a fault was said, and is given out.
             self.emit.events(&mut events).await?;
             taken?;
@@ -96,7 +103,7 @@ impl Reading<'_> {
                 drain(response).await;
                 return Ok(());
             }
-            match self.next(&mut response, alive).await {
+            match self.next(&mut response, alive, alarm.as_mut()).await {
                 Some(Ok(next)) => piece = next,
                 Some(Err(late)) => return Err(late.into()),
                 None => break,
@@ -119,22 +126,37 @@ impl Reading<'_> {
 
     /// The next piece; `None` where the stream ended, in whatever way, or where
     /// only its end marker is missing. `alive` is when its last line came.
+    /// `alarm` may ring too early: it is not set anew for each piece.
     async fn next(
         &self,
         response: &mut Response,
         alive: Instant,
+        mut alarm: Pin<&mut Sleep>,
     ) -> Option<Result<Bytes, Failure>> {
         let idle = Duration::from_millis(self.limits.idle_ms);
         let whole = self.decoder.may_end();
         let limit = if whole { idle.min(TAIL) } else { idle };
-        match timeout_at(alive + limit, response.chunk()).await {
-            Ok(Ok(piece)) => piece.map(Ok),
-            Ok(Err(_)) => None,
-            Err(_) if whole => None,
-            Err(_) => Some(Err(late(format!(
-                "{} sent nothing more for {} ms",
-                self.provider, self.limits.idle_ms
-            )))),
+        let due = alive + limit;
+        if alarm.deadline() > due {
+            alarm.as_mut().reset(due);
+        }
+        loop {
+            tokio::select! {
+                biased;
+                // Nothing is lost when it is asked again.
+                piece = response.chunk() => return piece.ok().flatten().map(Ok),
+                () = &mut alarm => {}
+            }
+            if Instant::now() < due {
+                alarm.as_mut().reset(due);
+            } else if whole {
+                return None;
+            } else {
+                return Some(Err(late(format!(
+                    "{} sent nothing more for {} ms",
+                    self.provider, self.limits.idle_ms
+                ))));
+            }
         }
     }
 
@@ -167,6 +189,18 @@ impl Reading<'_> {
         self.emit.events(&mut events).await?;
         Ok(decoded?)
     }
+}
+
+/// Makes one event of texts that follow each other.
+fn join(events: &mut Vec<Event>) {
+    events.dedup_by(|next, last| match (last, next) {
+        (Event::Content(last), Event::Content(next))
+        | (Event::Reasoning(last), Event::Reasoning(next)) => {
+            last.push_str(next);
+            true
+        }
+        _ => false,
+    });
 }
 
 /// What cuts a stream into the pieces that a decoder takes.
@@ -252,5 +286,29 @@ async fn drain(mut response: Response) {
             Some(left) => room = left,
             None => break,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_texts_of_one_kind_that_follow_each_other_are_joined() {
+        let content = |text: &str| Event::Content(text.into());
+        let thought = |text: &str| Event::Reasoning(text.into());
+        let logprobs = || Event::Logprobs(Vec::new());
+        let mut events = vec![
+            thought("a"),
+            thought("b"),
+            content("c"),
+            content("d"),
+            content("e"),
+            logprobs(),
+            content("f"),
+        ];
+        join(&mut events);
+        let expected = vec![thought("ab"), content("cde"), logprobs(), content("f")];
+        assert_eq!(events, expected);
     }
 }

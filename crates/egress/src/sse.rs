@@ -55,16 +55,27 @@ impl Parser {
                 bytes = &bytes[1..];
                 continue;
             }
-            let end = bytes.iter().position(|b| matches!(b, b'\n' | b'\r'));
+            let end = memchr::memchr2(b'\n', b'\r', bytes);
             let taken = end.unwrap_or(bytes.len());
             if self.line.len() + taken > MAX_LINE_BYTES {
                 return Err(TooLong);
             }
-            self.line.extend_from_slice(&bytes[..taken]);
-            let Some(end) = end else { return Ok(()) };
+            let Some(end) = end else {
+                self.line.extend_from_slice(bytes);
+                return Ok(());
+            };
             self.after_cr = bytes[end] == b'\r';
+            if self.line.is_empty() {
+                self.end_line(&bytes[..end], out)?;
+            } else {
+                let mut line = std::mem::take(&mut self.line);
+                line.extend_from_slice(&bytes[..end]);
+                self.end_line(&line, out)?;
+                // The buffer is kept for the next line that comes in parts.
+                line.clear();
+                self.line = line;
+            }
             bytes = &bytes[end + 1..];
-            self.end_line(out)?;
         }
         Ok(())
     }
@@ -73,17 +84,17 @@ impl Parser {
     /// Its last line may be cut short.
     pub fn finish(&mut self) -> Option<Message> {
         let mut out = Vec::new();
-        if !self.line.is_empty() {
-            self.end_line(&mut out).ok()?;
+        let line = std::mem::take(&mut self.line);
+        if !line.is_empty() {
+            self.end_line(&line, &mut out).ok()?;
         }
         self.dispatch(&mut out);
         out.pop()
     }
 
-    fn end_line(&mut self, out: &mut Vec<Message>) -> Result<(), TooLong> {
+    fn end_line(&mut self, bytes: &[u8], out: &mut Vec<Message>) -> Result<(), TooLong> {
         self.lines += 1;
-        let bytes = std::mem::take(&mut self.line);
-        let text = String::from_utf8_lossy(&bytes);
+        let text = String::from_utf8_lossy(bytes);
         let mut line = text.as_ref();
         if !std::mem::replace(&mut self.begun, true) {
             line = line.strip_prefix('\u{feff}').unwrap_or(line);
@@ -108,10 +119,6 @@ impl Parser {
                 _ => {}
             }
         }
-        // The buffer is kept for the next line.
-        drop(text);
-        self.line = bytes;
-        self.line.clear();
         Ok(())
     }
 

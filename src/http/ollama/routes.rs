@@ -23,6 +23,7 @@ use crate::http::fields::Fields;
 use crate::http::problem::Problem;
 use crate::http::reply::{json, reply};
 use crate::http::tags;
+use crate::road::aside;
 
 /// The routes of Ollama's API.
 pub(crate) fn routes() -> Router<Arc<Api>> {
@@ -166,7 +167,7 @@ async fn answer(
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let body = api.bodies.read(&parts.headers, body).await?;
-    let read = understand(&body)?;
+    let read = aside(body.len(), || understand(&body))?;
     drop(body);
     let tags = tags::read(&parts.headers, read.understood.tags.as_ref())?;
     if read.empty {

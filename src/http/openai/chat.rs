@@ -15,6 +15,9 @@ use crate::http::problem::Problem;
 pub(crate) struct Chunks {
     head: Head,
     include_usage: bool,
+    /// What stands before and after the text of a chunk that has nothing else:
+    /// nearly every chunk of a stream.
+    frame: (String, String),
     begun: bool,
     /// The reasoning since the last signature, which belongs to it.
     thought: String,
@@ -26,9 +29,11 @@ pub(crate) struct Chunks {
 
 impl Chunks {
     pub(crate) fn new(head: Head, include_usage: bool) -> Self {
+        let frame = frame(&head, include_usage);
         Self {
             head,
             include_usage,
+            frame,
             begun: false,
             thought: String::new(),
             logprobs: Vec::new(),
@@ -48,6 +53,7 @@ impl dialect::Chunks for Chunks {
         match event {
             Event::Started { model } if goes_on => self.continued_on.push(model),
             Event::Started { .. } | Event::StoppedBy(_) | Event::Vectors(_) => {}
+            Event::Content(text) if self.logprobs.is_empty() => self.text(out, text),
             Event::Content(text) => self.content(out, &text),
             Event::Signature { of, signature } => {
                 let thought = std::mem::take(&mut self.thought);
@@ -71,6 +77,15 @@ impl dialect::Chunks for Chunks {
 }
 
 impl Chunks {
+    /// A chunk of text alone: as [`Chunks::content`] writes it, without building
+    /// the object.
+    fn text(&self, out: &mut String, text: String) {
+        use std::fmt::Write as _;
+        let (before, after) = &self.frame;
+        // Writing to a string cannot fail.
+        let _ = write!(out, "{before}{}{after}", Value::String(text));
+    }
+
     fn content(&mut self, out: &mut String, text: &str) {
         let tokens = std::mem::take(&mut self.logprobs);
         let logprobs = logprobs(&tokens);
@@ -100,18 +115,44 @@ impl Chunks {
     }
 
     fn choice(&self, delta: Value, logprobs: Value, finish: Option<&str>) -> Value {
-        let mut chunk = self.head.object("chat.completion.chunk");
-        chunk["choices"] = json!([{
-            "index": 0,
-            "delta": delta,
-            "logprobs": logprobs,
-            "finish_reason": finish,
-        }]);
-        if self.include_usage {
-            chunk["usage"] = Value::Null;
-        }
-        chunk
+        choice(&self.head, self.include_usage, delta, logprobs, finish)
     }
+}
+
+fn choice(
+    head: &Head,
+    include_usage: bool,
+    delta: Value,
+    logprobs: Value,
+    finish: Option<&str>,
+) -> Value {
+    let mut chunk = head.object("chat.completion.chunk");
+    chunk["choices"] = json!([{
+        "index": 0,
+        "delta": delta,
+        "logprobs": logprobs,
+        "finish_reason": finish,
+    }]);
+    if include_usage {
+        chunk["usage"] = Value::Null;
+    }
+    chunk
+}
+
+/// A chunk of text, cut where its text stands. The text of the chunk that is cut
+/// is empty, and its name the last `"content":""` in it: no value before can
+/// hold that, for its quotes would be escaped.
+fn frame(head: &Head, include_usage: bool) -> (String, String) {
+    const TEXT: &str = "\"content\":\"\"";
+    let delta = json!({"content": ""});
+    let mut chunk = String::new();
+    let value = choice(head, include_usage, delta, Value::Null, None);
+    push_data(&mut chunk, &value);
+    let at = chunk
+        .rfind(TEXT)
+        .map_or(chunk.len(), |at| at + TEXT.len() - 2);
+    let after = chunk.split_off(at);
+    (chunk, after.get(2..).unwrap_or_default().to_owned())
 }
 
 /// A whole answer as one object.

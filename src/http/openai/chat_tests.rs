@@ -286,3 +286,20 @@ async fn a_part_never_passes_for_the_whole() {
         assert_eq!(collected.err().unwrap().kind, FailureKind::Cut);
     }
 }
+
+#[test]
+fn text_is_escaped_and_stands_in_its_place_whatever_the_head_holds() {
+    let head = Head {
+        model: "p/\"content\":\"\" {}\n".into(),
+        ..head()
+    };
+    let text = "say \"content\":\"\"\n\u{1}ü\\";
+    for include_usage in [false, true] {
+        let mut chunks = Chunks::new(head.clone(), include_usage);
+        let (mut quick, mut built) = (String::new(), String::new());
+        chunks.push(Event::Content("a".into()), &mut String::new());
+        chunks.push(Event::Content(text.into()), &mut quick);
+        chunks.content(&mut built, text);
+        assert_eq!(quick, built);
+    }
+}

@@ -28,6 +28,8 @@ pub struct EgressJob {
     /// Whether the provider should stream. A request that is answered whole is
     /// streamed too where that lets us see its first byte.
     pub stream: bool,
+    /// Whether pieces that come together may be joined: nobody sees the answer grow.
+    pub joined: bool,
     /// How long each step may take.
     pub limits: TimeLimits,
 }
@@ -44,8 +46,14 @@ impl EgressJob {
             partial: cleared.partial().to_owned(),
             partial_tokens: 0,
             stream,
+            joined: false,
             limits,
         }
+    }
+
+    /// The same job, for a client that wants its answer whole.
+    pub fn joined(self, joined: bool) -> Self {
+        Self { joined, ..self }
     }
 
     /// The same job, whose partial answer has about so many tokens.

@@ -27,4 +27,4 @@ pub use wire::WireChat;
 
 /// Version of all frames. Processes of one binary always agree; the check is
 /// for a daemon whose binary was replaced while it ran.
-pub const VERSION: u16 = 7;
+pub const VERSION: u16 = 8;

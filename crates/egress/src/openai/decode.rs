@@ -201,7 +201,11 @@ impl Decoder {
             .filter(|text| !text.is_null())
             .or(delta.reasoning);
         let (thought, plain) = reasoning.as_ref().map(texts).unwrap_or_default();
-        let (mixed, said) = delta.content.as_ref().map(texts).unwrap_or_default();
+        let (mixed, said) = match delta.content {
+            // Nearly every chunk.
+            Some(Value::String(said)) => (String::new(), said),
+            other => other.as_ref().map(texts).unwrap_or_default(),
+        };
         for text in [thought, plain, mixed] {
             if !text.is_empty() {
                 out.push(Event::Reasoning(text));
