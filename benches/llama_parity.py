@@ -1,6 +1,6 @@
 """Compares nearfar's engine with llama.cpp on the same model file.
 
-    python benches/llama_parity.py [MODEL.gguf]
+    python benches/llama_parity.py [MODEL.gguf] [--kv bf16|int8]
 
 Needs llama-cpp-python (it is built from source by pip) and cargo. 100 prompts
 are drawn from concierge's held-out cases. Prints how many greedy continuations
@@ -35,24 +35,28 @@ def requests():
     return [{"messages": c["messages"], "tools": c["tools"]} for c in cases[::step]][:COUNT]
 
 
-def ours(model):
+def ours(model, options):
     with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file:
         for request in requests():
             file.write(json.dumps(request, ensure_ascii=False) + "\n")
         file.flush()
         # The engine is optimised in the development profile too.
-        command = ["cargo", "run", "--locked", "--quiet", "-p", "nearfar-engine", "--example", "parity", "--", model, file.name, "--tokens", str(TOKENS)]
+        command = ["cargo", "run", "--locked", "--quiet", "-p", "nearfar-engine", "--example", "parity", "--", model, file.name, "--tokens", str(TOKENS), *options]
         out = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
     return [json.loads(line) for line in out.splitlines()]
 
 
 def main():
-    model = str(pathlib.Path(sys.argv[1]).resolve()) if len(sys.argv) > 1 else str(ROOT / "models/concierge/concierge.gguf")
+    arguments, options = sys.argv[1:], []
+    if "--kv" in arguments:
+        at = arguments.index("--kv")
+        options, arguments[at : at + 2] = arguments[at : at + 2], []
+    model = str(pathlib.Path(arguments[0]).resolve()) if arguments else str(ROOT / "models/concierge/concierge.gguf")
     llama = Llama(model, n_ctx=1024, n_threads=1, n_threads_batch=1, logits_all=True, verbose=False)
     ends = {llama.token_eos(), *llama.tokenize(b"<|endoftext|>", add_bos=False, special=True)}
     same, parted, tokens_differ = 0, [], 0
     nll_ours = nll_theirs = count = 0.0
-    results = ours(model)
+    results = ours(model, options)
     for index, mine in enumerate(results):
         theirs = llama.tokenize(mine["prompt"].encode(), add_bos=False, special=True)
         tokens_differ += theirs != mine["prompt_ids"]

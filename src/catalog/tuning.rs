@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use nearfar_domain::frames::{DraftSource, Tuning};
+use nearfar_domain::frames::{DraftSource, KvNumbers, Tuning};
 use serde::{Deserialize, Serialize};
 
 use super::manifest::Manifest;
@@ -15,6 +15,13 @@ pub struct Tuned {
     /// The name of a smaller installed model that guesses ahead of this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub draft: Option<String>,
+    /// How keys and values are kept.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub kv: KvNumbers,
+}
+
+fn is_default(kv: &KvNumbers) -> bool {
+    *kv == KvNumbers::default()
 }
 
 impl Tuned {
@@ -28,6 +35,8 @@ impl Tuned {
 pub struct Change {
     /// Another draft, or none.
     pub draft: Option<Option<String>>,
+    /// Another way to keep keys and values.
+    pub kv: Option<KvNumbers>,
 }
 
 impl ModelStore {
@@ -50,6 +59,14 @@ impl ModelStore {
                 self.check_draft(&manifest, draft)?;
             }
             manifest.tuning.draft = draft.clone();
+        }
+        if let Some(kv) = change.kv {
+            if manifest.facts.dimensions.is_some() {
+                return Err(CatalogError::Spec(format!(
+                    "'{name}' makes vectors and keeps no keys and values"
+                )));
+            }
+            manifest.tuning.kv = kv;
         }
         self.write_manifest(&manifest)?;
         Ok(manifest)
@@ -120,7 +137,10 @@ impl ModelStore {
                 }
             }
         });
-        Tuning { draft }
+        Tuning {
+            draft,
+            kv: manifest.tuning.kv,
+        }
     }
 
     /// Refuses what would leave a model without its draft.

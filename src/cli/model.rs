@@ -16,6 +16,7 @@ mod show;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
+use nearfar_domain::frames::KvNumbers;
 use serde_json::{Value, json};
 
 use super::client::{Client, block_on};
@@ -88,10 +89,14 @@ pub enum ModelCommand {
             tokens, which guesses ahead of the model. The model checks several guesses for little \
             more than the price of one token, so that answers come faster where the guesses are \
             mostly right. They stay what they would have been. Where that does not pay, the engine \
-            makes no use of the draft; `nearfar status` shows how it fares.",
+            makes no use of the draft; `nearfar status` shows how it fares.\n\nKeys and values \
+            are what a model remembers of a conversation. As int8 they take about half the memory \
+            of bf16, so that twice as many tokens have room, and answers may differ a little. \
+            What is pinned on disk is computed once more after a change.",
         after_help = "Examples:\n  \
             nearfar model set qwen3-4b --draft qwen3-0.6b\n  \
-            nearfar model set qwen3-4b --no-draft\n\n\
+            nearfar model set qwen3-4b --no-draft\n  \
+            nearfar model set qwen3-4b --kv int8\n\n\
             Exit codes: 0 done, 1 no such model or failed, 2 wrong usage."
     )]
     Set {
@@ -103,6 +108,9 @@ pub enum ModelCommand {
         /// No draft any more
         #[arg(long, conflicts_with = "draft")]
         no_draft: bool,
+        /// Keep keys and values as bf16 or int8
+        #[arg(long, value_name = "NUMBERS")]
+        kv: Option<KvNumbers>,
         /// As JSON
         #[arg(long)]
         json: bool,
@@ -221,6 +229,7 @@ pub fn run(command: ModelCommand, state_dir: &Path) -> Result<(), Failed> {
             name,
             draft,
             no_draft,
+            kv,
             json,
         } => {
             let change = Change {
@@ -229,6 +238,7 @@ pub fn run(command: ModelCommand, state_dir: &Path) -> Result<(), Failed> {
                 } else {
                     draft.map(Some)
                 },
+                kv,
             };
             if change == Change::default() {
                 return Err(Failed::usage("there is nothing to change.")

@@ -2,7 +2,7 @@
 //! engine on the same file: `benches/llama_parity.py` calls it.
 //!
 //! ```text
-//! parity MODEL.gguf REQUESTS.jsonl [--tokens N]
+//! parity MODEL.gguf REQUESTS.jsonl [--tokens N] [--kv bf16|int8]
 //! ```
 //!
 //! A request is `{"messages": […], "tools": […]}`. For each one a line of JSON:
@@ -16,6 +16,7 @@ use std::process::ExitCode;
 use nearfar_domain::chat::{Chat, Message, Role, Tool};
 use nearfar_engine::generate::{Generation, ReadyModel};
 use nearfar_engine::gguf::Gguf;
+use nearfar_engine::model::LoadOptions;
 use serde_json::{Value, json};
 
 fn main() -> ExitCode {
@@ -31,14 +32,18 @@ fn main() -> ExitCode {
 fn run() -> Result<(), Box<dyn std::error::Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [path, requests, options @ ..] = args.as_slice() else {
-        return Err("usage: parity MODEL.gguf REQUESTS.jsonl [--tokens N]".into());
+        return Err("usage: parity MODEL.gguf REQUESTS.jsonl [--tokens N] [--kv bf16|int8]".into());
     };
-    let limit: usize = match options {
-        [flag, number] if flag == "--tokens" => number.parse()?,
-        _ => 64,
-    };
+    let (mut limit, mut load) = (64usize, LoadOptions::default());
+    for option in options.chunks(2) {
+        match option {
+            [flag, number] if flag == "--tokens" => limit = number.parse()?,
+            [flag, kv] if flag == "--kv" => load.kv = kv.parse()?,
+            other => return Err(format!("unknown option {}", other.join(" ")).into()),
+        }
+    }
     let gguf = Gguf::open(Path::new(path))?;
-    let ready = ReadyModel::load("parity", &gguf, None)?;
+    let ready = ReadyModel::load_with("parity", &gguf, None, &load)?;
     for line in std::fs::read_to_string(requests)?.lines() {
         let request: Value = serde_json::from_str(line)?;
         println!("{}", one(&ready, &request, limit)?);

@@ -1,6 +1,6 @@
 //! Perplexity of a text, by the definition of llama.cpp's `llama-perplexity`:
 //!
-//! `perplexity MODEL.gguf FILE [--context N]`
+//! `perplexity MODEL.gguf FILE [--context N] [--kv bf16|int8]`
 //!
 //! The text is tokenised as a whole and cut into pieces of N tokens (512 unless
 //! told); what does not fill a piece is left out. Each piece is computed by
@@ -12,12 +12,13 @@ use std::error::Error;
 use std::path::Path;
 
 use nearfar_engine::gguf::Gguf;
-use nearfar_engine::model::Model;
+use nearfar_engine::model::{LoadOptions, Model};
 use nearfar_engine::tokenizer::Tokenizer;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut plain = Vec::new();
     let mut context = 512usize;
+    let mut options = LoadOptions::default();
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
@@ -27,15 +28,16 @@ fn main() -> Result<(), Box<dyn Error>> {
                     .ok_or("--context needs a number")?
                     .parse()?
             }
+            "--kv" => options.kv = arguments.next().ok_or("--kv needs bf16 or int8")?.parse()?,
             _ => plain.push(argument),
         }
     }
     let [model, file] = plain.as_slice() else {
-        return Err("usage: perplexity MODEL.gguf FILE [--context N]".into());
+        return Err("usage: perplexity MODEL.gguf FILE [--context N] [--kv bf16|int8]".into());
     };
     let gguf = Gguf::open(Path::new(model))?;
     let tokenizer = Tokenizer::from_gguf(&gguf)?;
-    let model = Model::load(&gguf)?;
+    let model = Model::load_with(&gguf, &options)?;
     let context = context.min(model.context_tokens());
     let tokens = tokenizer.encode_prompt(&std::fs::read_to_string(file)?)?;
     if context < 4 || tokens.len() < context {

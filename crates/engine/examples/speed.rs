@@ -1,7 +1,7 @@
 //! Measures the speed of one model, told by lines on standard input; the side
 //! of `benches/engine` that is ours.
 //!
-//! `cargo run --release -p nearfar-engine --example speed -- FILE [--threads N] [--context N] [--isa NAME]`
+//! `cargo run --release -p nearfar-engine --example speed -- FILE [--threads N] [--context N] [--isa NAME] [--kv bf16|int8]`
 //!
 //! Prints one line of JSON when the model is loaded, then one per line read:
 //! `prefill SIZE _ SEED` and `decode DEPTH COUNT SEED` give `{"seconds": …}`,
@@ -25,13 +25,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let file = arguments
         .next()
-        .ok_or("usage: speed FILE [--threads N] [--context N] [--isa NAME]")?;
+        .ok_or("usage: speed FILE [--threads N] [--context N] [--isa NAME] [--kv bf16|int8]")?;
     let mut options = LoadOptions::default();
     while let Some(name) = arguments.next() {
         let value = arguments.next().ok_or(format!("{name} needs a value"))?;
         match name.as_str() {
             "--threads" => options.threads = Some(value.parse()?),
             "--context" => options.context_tokens = Some(value.parse()?),
+            "--kv" => options.kv = value.parse()?,
             "--isa" => options.executor = Executor::Kernels(isa(&value)?),
             _ => return Err(format!("unknown option {name}").into()),
         }

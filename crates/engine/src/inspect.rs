@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::embed;
 use crate::gguf::{Gguf, LoadError};
-use crate::model::Model;
+use crate::model::{KvNumbers, Model};
 use crate::output::ToolFormat;
 use crate::template::ChatTemplate;
 use crate::tokenizer::Tokenizer;
@@ -81,7 +81,7 @@ fn describe(
     gguf: &Gguf,
     tokenizer: impl FnOnce(&Gguf) -> Result<Tokenizer, LoadError>,
 ) -> Result<ModelInfo, LoadError> {
-    let figures = Model::check(gguf)?;
+    let figures = Model::check(gguf, KvNumbers::default())?;
     let tokenizer = tokenizer(gguf)?;
     fits(tokenizer.vocab_size(), figures.vocab_size)?;
     let tools = match gguf.opt_str("tokenizer.chat_template") {
@@ -110,11 +110,11 @@ fn describe(
 ///
 /// # Errors
 /// As a load would give it.
-pub(crate) fn needed_bytes(gguf: &Gguf) -> Result<u64, LoadError> {
+pub(crate) fn needed_bytes(gguf: &Gguf, kv: KvNumbers) -> Result<u64, LoadError> {
     if embed::is_embedding_model(gguf) {
         return embed::needed_bytes(gguf);
     }
-    let figures = Model::check(gguf)?;
+    let figures = Model::check(gguf, kv)?;
     let cached = ESTIMATE_TOKENS.min(figures.context_tokens as u64);
     Ok(figures
         .memory_bytes

@@ -1,12 +1,13 @@
 //! How a model is run, as its manifest says.
 
-use nearfar_domain::frames::Tuning;
+use nearfar_domain::frames::{KvNumbers, Tuning};
 
 use super::*;
 
 fn draft(of: &str) -> Change {
     Change {
         draft: Some(Some(of.to_owned())),
+        ..Change::default()
     }
 }
 
@@ -61,7 +62,10 @@ fn a_draft_is_checked_written_down_and_told() {
     );
     std::fs::remove_file(told.path).unwrap();
     assert_eq!(tuning(&place, "big").draft, None);
-    let none = Change { draft: Some(None) };
+    let none = Change {
+        draft: Some(None),
+        ..Change::default()
+    };
     place.store.tune("big", &none).unwrap();
     place.store.remove("small").unwrap();
     let text = std::fs::read_to_string(place.state().join("models/manifests/big.json")).unwrap();
@@ -69,4 +73,22 @@ fn a_draft_is_checked_written_down_and_told() {
         !text.contains("tuning"),
         "what is usual is not written: {text}"
     );
+}
+
+#[test]
+fn how_keys_and_values_are_kept_is_written_down_and_told() {
+    let place = Place::new();
+    let file = place.file("a.gguf", &gguf(1));
+    place.add(&new(&file)).unwrap();
+    let kept = |kv| Change {
+        kv: Some(kv),
+        ..Change::default()
+    };
+    place.store.tune("a", &kept(KvNumbers::Int8)).unwrap();
+    assert_eq!(tuning(&place, "a").kv, KvNumbers::Int8);
+    // Adding the same file again keeps what the owner said.
+    place.add(&new(&file)).unwrap();
+    assert_eq!(tuning(&place, "a").kv, KvNumbers::Int8);
+    place.store.tune("a", &kept(KvNumbers::Bf16)).unwrap();
+    assert_eq!(tuning(&place, "a"), Tuning::default());
 }

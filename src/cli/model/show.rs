@@ -184,6 +184,9 @@ pub(super) fn show(store: &ModelStore, name: &str, json: bool) -> Result<(), Fai
     if let Some(draft) = &model.tuning.draft {
         rows.push(line("draft", draft.clone()));
     }
+    if model.facts.dimensions.is_none() {
+        rows.push(line("keys, values", model.tuning.kv.to_string()));
+    }
     if let Some(licence) = &model.facts.licence {
         rows.push(line("licence", licence.clone()));
     }

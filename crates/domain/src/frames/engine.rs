@@ -34,6 +34,50 @@ pub enum ModelSource {
 pub struct Tuning {
     /// A smaller model with the same tokenizer that guesses ahead of it.
     pub draft: Option<DraftSource>,
+    /// How its keys and values are kept.
+    pub kv: KvNumbers,
+}
+
+/// How keys and values are kept in memory.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum KvNumbers {
+    /// 16 bits each.
+    #[default]
+    Bf16,
+    /// 8 bits each, with a scale for each token and head: about half the memory,
+    /// and a little less exact.
+    Int8,
+}
+
+impl KvNumbers {
+    /// As people write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Bf16 => "bf16",
+            Self::Int8 => "int8",
+        }
+    }
+}
+
+impl std::fmt::Display for KvNumbers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl std::str::FromStr for KvNumbers {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "bf16" => Ok(Self::Bf16),
+            "int8" => Ok(Self::Int8),
+            _ => Err("bf16 or int8 is wanted".to_owned()),
+        }
+    }
 }
 
 /// The files of a draft model; see [`ModelSource::File`].

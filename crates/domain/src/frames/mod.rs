@@ -19,7 +19,7 @@ pub use egress::{
     Download, DownloadEvent, EgressJob, FromEgress, ModelCard, ProviderCard, TimeLimits, ToEgress,
 };
 pub use engine::{
-    Confidence, DraftLoad, DraftSource, EngineJob, EngineState, FromEngine, LoadedModel,
+    Confidence, DraftLoad, DraftSource, EngineJob, EngineState, FromEngine, KvNumbers, LoadedModel,
     LoadingModel, ModelLoad, ModelSource, Timings, ToEngine, Tuning,
 };
 pub use terms::{Priority, Purpose, Terms};

@@ -34,7 +34,7 @@ mod pieces;
 mod team;
 
 pub(crate) use activations::Activations;
-pub(crate) use attention::{AttendJob, TILE_TOKENS, Tiles, attend, clear_after, put, tile_len};
+pub(crate) use attention::{AttendJob, TILE_TOKENS, TileForm, Tiles, attend, tile_len};
 pub(crate) use elementwise::{RopeStyle, add, add_row, rms_norm, rope, scale, softcap};
 pub(crate) use gate::gate;
 pub use isa::Isa;

@@ -1,5 +1,6 @@
 //! Which executor runs a model, and loading for it.
 
+use nearfar_domain::frames::KvNumbers;
 use std::sync::Arc;
 
 use candle_core::Device as Library;
@@ -15,7 +16,7 @@ use super::rope::Ropes;
 use super::tensors::{Placer, Store, Tensors};
 use super::{LoadOptions, ModelError, Part};
 use crate::gguf::{Gguf, LoadError, TensorType};
-use crate::kernels::{Isa, Team};
+use crate::kernels::{Isa, Team, TileForm};
 
 /// What computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +74,7 @@ impl Run {
 pub(super) struct Plan {
     executor: Executor,
     split: Option<Split>,
+    form: TileForm,
 }
 
 impl Plan {
@@ -90,13 +92,14 @@ impl Plan {
             Some(_) => Self {
                 executor: Executor::Tensors,
                 split,
+                form: form(options.kv),
             },
-            None => Self::on_processor(gguf, options.executor),
+            None => Self::on_processor(gguf, options.executor, options.kv),
         })
     }
 
     /// The reference stands in where some matrix has a type without a kernel.
-    pub(super) fn on_processor(gguf: &Gguf, wanted: Executor) -> Self {
+    pub(super) fn on_processor(gguf: &Gguf, wanted: Executor, kv: KvNumbers) -> Self {
         let runs = gguf
             .tensors()
             .filter(|info| info.shape.len() == 2)
@@ -111,6 +114,7 @@ impl Plan {
         Self {
             executor,
             split: None,
+            form: form(kv),
         }
     }
 
@@ -125,7 +129,7 @@ impl Plan {
             kv_heads: hyper.kv_heads,
             head_dim: hyper.head_dim,
             form: match self.executor {
-                Executor::Kernels(_) => Form::Tiles,
+                Executor::Kernels(_) => Form::Tiles(self.form),
                 Executor::Reference | Executor::Tensors => Form::Rows,
             },
         }
@@ -175,7 +179,7 @@ impl Plan {
                 let threads = threads.unwrap_or_else(rayon::current_num_threads);
                 let team = Team::new(threads);
                 let (weights, ropes, bytes) = read(gguf, hyper, Packer { team: &team })?;
-                let cpu = Cpu::new(weights, team, isa);
+                let cpu = Cpu::new(weights, team, isa, self.form);
                 Ok((Run::Kernels(Box::new(cpu)), ropes, bytes))
             }
             (_, Some(split)) => {
@@ -204,6 +208,13 @@ impl Plan {
     pub(super) fn check(&self, gguf: &Gguf, hyper: &Hyper) -> Result<u64, LoadError> {
         let (_, _, bytes) = read(gguf, hyper, Hollow(self.executor))?;
         Ok(bytes)
+    }
+}
+
+fn form(kv: KvNumbers) -> TileForm {
+    match kv {
+        KvNumbers::Bf16 => TileForm::Bf16,
+        KvNumbers::Int8 => TileForm::Int8,
     }
 }
 

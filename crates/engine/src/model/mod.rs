@@ -34,6 +34,7 @@ pub use pool::{BLOCK_TOKENS, KvBlock, KvPool};
 pub use step::{Part, Wanted};
 
 use nearfar_domain::events::FailureKind;
+pub use nearfar_domain::frames::KvNumbers;
 
 use crate::gguf::{Gguf, LoadError};
 use executor::{Plan, Run};
@@ -65,6 +66,9 @@ pub struct LoadOptions {
     /// `None` for four sequences of the whole context, and at least 256 MiB.
     /// [`KvPool::set_budget_bytes`] changes it later.
     pub cache_bytes: Option<u64>,
+    /// How keys and values are kept on our own kernels; elsewhere they are
+    /// `f32`.
+    pub kv: KvNumbers,
     /// What computes.
     pub executor: Executor,
     /// Where layers are computed; a device other than the processor comes
@@ -184,13 +188,13 @@ impl Model {
         })
     }
 
-    /// Checks a file as [`Model::load`] would, without reading its weights.
+    /// Checks a file as a load with keys and values in `kv` would, without reading its weights.
     ///
     /// # Errors
     /// As [`Model::load`]; weights that are nonsense are not noticed.
-    pub fn check(gguf: &Gguf) -> Result<Figures, LoadError> {
+    pub fn check(gguf: &Gguf, kv: KvNumbers) -> Result<Figures, LoadError> {
         let hyper = Hyper::read(gguf, None)?;
-        let plan = Plan::on_processor(gguf, Executor::default());
+        let plan = Plan::on_processor(gguf, Executor::default(), kv);
         Ok(Figures {
             architecture: hyper.family.name.to_owned(),
             context_tokens: hyper.context,

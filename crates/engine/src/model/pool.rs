@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::ModelError;
 use super::cache::Cache;
 use super::tensors::{Slot, Store, slot_bytes};
-use crate::kernels::{clear_after, tile_len};
+use crate::kernels::TileForm;
 
 /// Positions per block.
 pub const BLOCK_TOKENS: usize = 16;
@@ -39,22 +39,27 @@ pub(super) enum Form {
     /// Per layer: 16 rows of keys, then 16 of values, `kv_heads x head_dim`
     /// numbers each, as `f32`.
     Rows,
-    /// Per layer and head: a tile of keys, then one of values, as `bf16`; see
+    /// Per layer and head: a tile of keys, then one of values; see
     /// [`crate::kernels`].
-    Tiles,
+    Tiles(TileForm),
 }
 
 impl Layout {
-    /// Keys and values of a block, in numbers.
+    /// Keys and values of a block, in numbers of the form: `f32`, or the words
+    /// of tiles.
     fn numbers(&self) -> usize {
-        self.layers * self.kv_heads * self.head_dim * 2 * BLOCK_TOKENS
+        let head = match self.form {
+            Form::Rows => self.head_dim * BLOCK_TOKENS,
+            Form::Tiles(form) => form.len(self.head_dim),
+        };
+        self.layers * self.kv_heads * 2 * head
     }
 
     /// Size of a block in bytes, wherever it lies.
     pub(super) fn block_bytes(&self) -> u64 {
         let number = match self.form {
             Form::Rows => number_bytes(),
-            Form::Tiles => size_of::<u16>() as u64,
+            Form::Tiles(_) => size_of::<u16>() as u64,
         };
         let device = slot_bytes(self.device_layers, self.kv_heads * self.head_dim);
         self.numbers() as u64 * number + device
@@ -199,7 +204,8 @@ impl KvPool {
         } = self.0.layout;
         let form = match form {
             Form::Rows => "f32 rows",
-            Form::Tiles => "bf16 tiles",
+            Form::Tiles(TileForm::Bf16) => "bf16 tiles",
+            Form::Tiles(TileForm::Int8) => "int8 tiles",
         };
         let layers = layers + device_layers;
         format!("{form}, {layers} layers x {kv_heads} heads x {head_dim}, {BLOCK_TOKENS} tokens")
@@ -319,8 +325,8 @@ impl KvBlock {
             Some(Data::Tiles(start, numbers)) => {
                 let copy;
                 let mut numbers = &numbers[*start..];
-                if filled < BLOCK_TOKENS {
-                    copy = filled_tiles(numbers, filled, layout.head_dim);
+                if let (true, Form::Tiles(form)) = (filled < BLOCK_TOKENS, layout.form) {
+                    copy = filled_tiles(form, numbers, filled, layout.head_dim);
                     numbers = &copy;
                 }
                 let bytes = bytes.as_chunks_mut::<2>().0.iter_mut();
@@ -384,11 +390,12 @@ impl KvBlock {
 }
 
 /// A block's tiles with nothing after the first `filled` positions.
-fn filled_tiles(tiles: &[u16], filled: usize, head_dim: usize) -> Vec<u16> {
+fn filled_tiles(form: TileForm, tiles: &[u16], filled: usize, head_dim: usize) -> Vec<u16> {
     let mut copy = tiles.to_vec();
-    for pair in copy.chunks_exact_mut(2 * tile_len(head_dim)) {
-        let (keys, values) = pair.split_at_mut(tile_len(head_dim));
-        clear_after(keys, values, filled, head_dim);
+    let tile = form.len(head_dim);
+    for pair in copy.chunks_exact_mut(2 * tile) {
+        let (keys, values) = pair.split_at_mut(tile);
+        form.clear_after(keys, values, filled, head_dim);
     }
     copy
 }
@@ -398,7 +405,7 @@ impl Data {
         let numbers = layout.numbers();
         match layout.form {
             Form::Rows => Self::Rows(vec![0.0; numbers]),
-            Form::Tiles => {
+            Form::Tiles(_) => {
                 let slack = ALIGNMENT / size_of::<u16>();
                 let mut data = vec![0u16; numbers + slack];
                 let start = data.as_ptr().align_offset(ALIGNMENT).min(slack);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::Cache;
+use crate::model::{Cache, KvNumbers, LoadOptions};
 use crate::tiny::{gguf, random};
 
 const ROOM: u64 = 64 << 20;
@@ -109,6 +109,32 @@ fn what_was_computed_comes_back_bit_for_bit() {
         let mode = file.metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }
+}
+
+#[test]
+fn what_was_kept_in_another_form_is_computed_once_more() {
+    let mut place = Place::new();
+    let prompt = prompt(3, 41);
+    place.keep(ROOM, std::slice::from_ref(&prompt));
+    let options = LoadOptions {
+        kv: KvNumbers::Int8,
+        ..LoadOptions::default()
+    };
+    place.model = Model::load_with(&gguf(random(7)), &options).unwrap();
+    assert!(place.found(ROOM).is_empty());
+    place.keep(ROOM, std::slice::from_ref(&prompt));
+    let store = place.open(ROOM);
+    let shelf = place.shelf(&store);
+    let entry = shelf.better(&prompt, 0).unwrap();
+    let mut cache = shelf.read(&entry).unwrap();
+    assert_eq!(
+        place.model.forward(&mut cache, &[9, 8, 7]).unwrap(),
+        place
+            .model
+            .forward(&mut place.computed(&prompt), &[9, 8, 7])
+            .unwrap(),
+    );
+    store.finish(PATIENCE);
 }
 
 #[test]

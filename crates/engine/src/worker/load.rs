@@ -8,7 +8,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use nearfar_domain::events::{Failure, FailureKind};
-use nearfar_domain::frames::ModelSource;
+use nearfar_domain::frames::{KvNumbers, ModelSource};
 
 use super::guard::survive;
 use super::link::Input;
@@ -51,7 +51,7 @@ pub(super) fn load_thread(
     // `None`: it was refused, and that was told.
     let result = survive(|| {
         let files = Files::open(&source, &read)?;
-        let needed = files.needed_bytes()?;
+        let needed = files.needed_bytes(&source)?;
         let (go, wait) = sync_channel(1);
         let room = Room {
             name: name.clone(),
@@ -138,12 +138,20 @@ impl Files {
         })
     }
 
-    fn needed_bytes(&self) -> Result<u64, Failure> {
+    fn needed_bytes(&self, source: &ModelSource) -> Result<u64, Failure> {
         let files = std::iter::once(&self.model).chain(&self.draft);
-        files
-            .map(needed_bytes)
+        let needed = files.map(|gguf| needed_bytes(gguf, kv(source)));
+        needed
             .sum::<Result<u64, _>>()
             .map_err(|error| refusal(&error))
+    }
+}
+
+/// How a model keeps keys and values; its draft does the same.
+fn kv(source: &ModelSource) -> KvNumbers {
+    match source {
+        ModelSource::Embedded => KvNumbers::default(),
+        ModelSource::File { tuning, .. } => tuning.kv,
     }
 }
 
@@ -173,6 +181,7 @@ fn load(
     }
     let options = LoadOptions {
         placement,
+        kv: kv(source),
         ..LoadOptions::default()
     };
     let ready = ReadyModel::load_with(name, gguf, tokenizer, &options);
@@ -182,7 +191,11 @@ fn load(
     };
     // A device has room for the model first: its draft stays with the processor.
     let tokenizer = draft.tokenizer.as_deref().map(Path::new);
-    let drafting = ReadyModel::load(&draft.name, gguf, tokenizer)
+    let options = LoadOptions {
+        kv: kv(source),
+        ..LoadOptions::default()
+    };
+    let drafting = ReadyModel::load_with(&draft.name, gguf, tokenizer, &options)
         .map_err(|error| drafts_refusal(&draft.name, &error))?;
     let ready = ready
         .with_draft(drafting)

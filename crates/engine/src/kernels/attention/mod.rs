@@ -10,12 +10,13 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod int8;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod scalar;
 mod tiles;
 
-pub(crate) use tiles::{TILE_TOKENS, Tiles, clear_after, put, tile_len};
+pub(crate) use tiles::{TILE_TOKENS, TileForm, Tiles, tile_len};
 
 use std::cell::RefCell;
 
@@ -24,6 +25,7 @@ use super::elementwise::{exp, tanh};
 #[cfg(target_arch = "x86_64")]
 use super::float16::to_bf16;
 use super::{Isa, Team};
+use int8::{Scales, Wide};
 
 /// The most queries that read a tile together.
 const QUERIES: usize = 16;
@@ -138,10 +140,21 @@ impl<'a> Work<'a> {
         let block = self.rows.div_ceil(self.block) - 1 - piece / all_groups;
         let row = block * self.block;
         let rows = self.block.min(self.rows - row);
-        SCRATCH.with_borrow_mut(|scratch| self.block(isa, scratch, group, row, rows));
+        SCRATCH.with_borrow_mut(|scratch| {
+            WIDE.with_borrow_mut(|wide| self.block(isa, scratch, wide, group, row, rows));
+        });
     }
 
-    fn block(&self, isa: Isa, scratch: &mut Scratch, group: usize, row: usize, rows: usize) {
+    fn block(
+        &self,
+        isa: Isa,
+        scratch: &mut Scratch,
+        wide: &mut Wide,
+        group: usize,
+        row: usize,
+        rows: usize,
+    ) {
+        let form = self.tiles.form();
         let head_dim = self.tiles.head_dim();
         let width = self.heads * head_dim;
         let group_width = self.group * head_dim;
@@ -173,10 +186,29 @@ impl<'a> Work<'a> {
                 count,
                 tokens: (end - tile * TILE_TOKENS).min(count * TILE_TOKENS),
             };
-            for index in 0..count {
-                (span.keys[index], span.values[index]) = self.tiles.pair(kv_head, tile + index);
+            let mut scales = None;
+            if form == TileForm::Int8 {
+                for index in 0..count {
+                    let pair = self.tiles.pair(kv_head, tile + index);
+                    wide.take(isa, index, pair, head_dim);
+                }
+                scales = Some(&wide.scales);
             }
-            self.span(isa, scratch, &span, tile * TILE_TOKENS, row, queries);
+            for index in 0..count {
+                (span.keys[index], span.values[index]) = match form {
+                    TileForm::Bf16 => self.tiles.pair(kv_head, tile + index),
+                    TileForm::Int8 => wide.pair(index, head_dim),
+                };
+            }
+            self.span(
+                isa,
+                scratch,
+                &span,
+                scales,
+                tile * TILE_TOKENS,
+                row,
+                queries,
+            );
             tile += count;
         }
 
@@ -195,11 +227,16 @@ impl<'a> Work<'a> {
     }
 
     /// Scores one span, whose first token is `token`, and adds its values.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "one step of a loop; the values have no meaning of their own together"
+    )]
     fn span(
         &self,
         isa: Isa,
         scratch: &mut Scratch,
         span: &Span<'_>,
+        scales: Option<&Scales>,
         token: usize,
         row: usize,
         queries: usize,
@@ -227,13 +264,27 @@ impl<'a> Work<'a> {
             #[inline(always)]
             || {
                 for query in 0..queries {
+                    if let Some(scales) = scales {
+                        let scores = &mut scratch.scores[query * SPAN..][..SPAN];
+                        for (score, scale) in scores.iter_mut().zip(&scales.keys) {
+                            *score *= scale;
+                        }
+                    }
                     let position = self.first + row + query / self.group;
                     // The tokens of the span that this query sees.
                     let from = (position + 1)
                         .saturating_sub(self.window)
                         .saturating_sub(token);
                     let to = (position + 1 - token.min(position + 1)).min(SPAN);
-                    scratch.weigh(query, from.min(to), to, self.softcap, head_dim);
+                    let from = from.min(to);
+                    scratch.weigh(query, from, to, self.softcap, head_dim);
+                    if let Some(scales) = scales {
+                        // Behind the sequence's end a scale may be anything.
+                        let weights = &mut scratch.scores[query * SPAN..][from..to];
+                        for (weight, scale) in weights.iter_mut().zip(&scales.values[from..to]) {
+                            *weight *= scale;
+                        }
+                    }
                 }
             },
         );
@@ -294,6 +345,10 @@ thread_local! {
             sum: [0.0; QUERIES],
         })
     };
+}
+
+thread_local! {
+    static WIDE: RefCell<Wide> = const { RefCell::new(Wide::new()) };
 }
 
 impl Scratch {

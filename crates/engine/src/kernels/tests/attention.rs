@@ -1,24 +1,28 @@
 use super::*;
 use crate::kernels::float16::{from_bf16, to_bf16};
-use crate::kernels::{AttendJob, TILE_TOKENS, Tiles, attend, put, tile_len};
+use crate::kernels::{AttendJob, TILE_TOKENS, TileForm, Tiles, attend};
+
+const FORMS: [TileForm; 2] = [TileForm::Bf16, TileForm::Int8];
 
 /// One layer of one sequence, as the cache holds it and plainly.
 struct Sequence {
+    form: TileForm,
     blocks: Vec<Vec<u16>>,
     offset: usize,
-    /// tokens x kv_heads x head_dim, rounded to bf16.
+    /// tokens x kv_heads x head_dim, rounded as the tiles are.
     keys: Vec<f32>,
     values: Vec<f32>,
 }
 
 fn sequence(
     random: &mut Random,
+    form: TileForm,
     isa: Isa,
     tokens: usize,
     kv_heads: usize,
     head_dim: usize,
 ) -> Sequence {
-    let len = tile_len(head_dim);
+    let len = form.len(head_dim);
     let offset = 96;
     // What is not written is no number: it must not be read, or weigh nothing.
     let block = vec![to_bf16(f32::NAN); offset + kv_heads * 2 * len];
@@ -30,7 +34,7 @@ fn sequence(
             let at = (token * kv_heads + head) * head_dim;
             let tiles = &mut blocks[token / TILE_TOKENS][offset + head * 2 * len..][..2 * len];
             let (k_tile, v_tile) = tiles.split_at_mut(len);
-            put(
+            form.put(
                 isa,
                 k_tile,
                 v_tile,
@@ -41,12 +45,28 @@ fn sequence(
             );
         }
     }
-    let rounded = |x: &[f32]| x.iter().map(|x| from_bf16(to_bf16(*x))).collect();
+    let rounded = |x: &[f32]| -> Vec<f32> {
+        let heads = x.chunks_exact(head_dim);
+        heads.flat_map(|head| rounded(form, head)).collect()
+    };
     Sequence {
+        form,
         blocks,
         offset,
         keys: rounded(&keys),
         values: rounded(&values),
+    }
+}
+
+/// One token's key or value of one head, as a tile holds it.
+fn rounded(form: TileForm, head: &[f32]) -> Vec<f32> {
+    match form {
+        TileForm::Bf16 => head.iter().map(|x| from_bf16(to_bf16(*x))).collect(),
+        TileForm::Int8 => {
+            let most = head.iter().fold(0f32, |most, x| most.max(x.abs()));
+            let whole = |x: &f32| (x * (127.0 / most)).round_ties_even();
+            head.iter().map(|x| whole(x) * (most / 127.0)).collect()
+        }
     }
 }
 
@@ -130,7 +150,7 @@ fn run(isa: Isa, team: &Team, case: Case, queries: &[f32], sequence: &Sequence) 
             first: case.first,
             window: case.window,
             softcap: case.softcap,
-            tiles: Tiles::new(&blocks, sequence.offset, case.head_dim),
+            tiles: Tiles::of(sequence.form, &blocks, sequence.offset, case.head_dim),
         }],
     );
     out
@@ -140,14 +160,19 @@ fn bound(isa: Isa) -> f64 {
     match isa {
         // Queries and weights are rounded to bf16, too.
         Isa::Avx512 => 8e-3,
-        _ => 2e-6,
+        _ => 3e-6,
     }
 }
 
 fn check(random: &mut Random, team: &Team, case: Case) {
-    for isa in Isa::available() {
+    let all = Isa::available();
+    for (isa, form) in all
+        .into_iter()
+        .flat_map(|isa| FORMS.map(|form| (isa, form)))
+    {
         let sequence = sequence(
             random,
+            form,
             isa,
             case.first + case.rows,
             case.kv_heads,
@@ -156,7 +181,7 @@ fn check(random: &mut Random, team: &Team, case: Case) {
         let queries = queries(random, case);
         let got = run(isa, team, case, &queries, &sequence);
         let error = relative_error(&exact(case, &queries, &sequence), &got);
-        assert!(error < bound(isa), "{isa:?} {case:?}: {error}");
+        assert!(error < bound(isa), "{isa:?} {form:?} {case:?}: {error}");
     }
 }
 
@@ -263,13 +288,13 @@ fn the_running_maximum_follows_rising_scores() {
     };
     for isa in Isa::available() {
         for sign in [1.0f32, -1.0] {
-            let mut sequence = sequence(&mut Random(23), isa, 300, 1, 2);
-            let len = tile_len(2);
+            let mut sequence = sequence(&mut Random(23), TileForm::Bf16, isa, 300, 1, 2);
+            let len = TileForm::Bf16.len(2);
             for token in 0..300 {
                 let block = &mut sequence.blocks[token / 16][sequence.offset..][..2 * len];
                 let (k_tile, v_tile) = block.split_at_mut(len);
                 let key = [sign * token as f32, 0.0];
-                put(
+                TileForm::Bf16.put(
                     isa,
                     k_tile,
                     v_tile,
@@ -293,7 +318,11 @@ fn the_running_maximum_follows_rising_scores() {
 #[test]
 fn several_sequences_run_together() {
     let (team, mut random) = (Team::new(3), Random(24));
-    for isa in Isa::available() {
+    let all = Isa::available();
+    for (isa, form) in all
+        .into_iter()
+        .flat_map(|isa| FORMS.map(|form| (isa, form)))
+    {
         let cases: Vec<Case> = [(0, 1), (50, 1), (7, 20), (300, 1)]
             .iter()
             .map(|(first, rows)| Case {
@@ -308,7 +337,7 @@ fn several_sequences_run_together() {
             .collect();
         let sequences: Vec<Sequence> = cases
             .iter()
-            .map(|case| sequence(&mut random, isa, case.first + case.rows, 4, 64))
+            .map(|case| sequence(&mut random, form, isa, case.first + case.rows, 4, 64))
             .collect();
         let queries: Vec<Vec<f32>> = cases
             .iter()
@@ -330,7 +359,7 @@ fn several_sequences_run_together() {
                 first: cases[i].first,
                 window: None,
                 softcap: None,
-                tiles: Tiles::new(&blocks[i], sequences[i].offset, 64),
+                tiles: Tiles::of(form, &blocks[i], sequences[i].offset, 64),
             })
             .collect();
         attend(&team, isa, &mut jobs);
@@ -338,7 +367,74 @@ fn several_sequences_run_together() {
         for i in 0..cases.len() {
             // Alone or together, and on however many threads: the same bits.
             let alone = run(isa, &Team::new(1), cases[i], &queries[i], &sequences[i]);
-            assert_eq!(alone, outs[i], "{isa:?} sequence {i}");
+            assert_eq!(alone, outs[i], "{isa:?} {form:?} sequence {i}");
         }
+    }
+}
+
+/// A tile's error stays below half a step of its token's largest number, and
+/// what is no number stays none.
+#[test]
+fn bytes_are_as_close_as_their_scale_allows_and_hide_no_damage() {
+    let mut random = Random(25);
+    for isa in Isa::available() {
+        let form = TileForm::Int8;
+        let len = form.len(32);
+        let (mut k_tile, mut v_tile) = (vec![0u16; len], vec![0u16; len]);
+        let query = [1.0f32; 32];
+        for slot in 0..16 {
+            let (key, mut value) = (random.normals(32), random.normals(32));
+            if slot == 9 {
+                value[3] = f32::NAN;
+            }
+            form.put(isa, &mut k_tile, &mut v_tile, slot, 32, &key, &value);
+            let close = rounded(form, &key);
+            let most = key.iter().fold(0f32, |most, x| most.max(x.abs()));
+            for (x, rounded) in key.iter().zip(&close) {
+                assert!((x - rounded).abs() <= most / 254.0 * 1.0001);
+            }
+            let block = [k_tile.as_slice(), &v_tile].concat();
+            let sequence = Sequence {
+                form,
+                blocks: vec![block],
+                offset: 0,
+                keys: Vec::new(),
+                values: Vec::new(),
+            };
+            let case = Case {
+                heads: 1,
+                kv_heads: 1,
+                head_dim: 32,
+                first: slot,
+                rows: 1,
+                window: None,
+                softcap: None,
+            };
+            let got = run(isa, &Team::new(1), case, &query, &sequence);
+            assert_eq!(got.iter().any(|x| x.is_nan()), slot >= 9, "{isa:?} {slot}");
+        }
+        // Zeroed from a place on: as if only those before had been written.
+        let (mut k, mut v) = (k_tile.clone(), v_tile.clone());
+        form.clear_after(&mut k, &mut v, 5, 32);
+        let (mut k_again, mut v_again) = (k.clone(), v.clone());
+        form.clear_after(&mut k_again, &mut v_again, 5, 32);
+        assert!(k == k_again && v == v_again);
+        form.clear_after(&mut k, &mut v, 0, 32);
+        assert!(k.iter().chain(&v).all(|word| *word == 0));
+    }
+}
+
+/// Numbers that are all zero have no scale, and stay zero.
+#[test]
+fn zeros_stay_zeros() {
+    for (isa, form) in Isa::available()
+        .into_iter()
+        .flat_map(|isa| FORMS.map(|form| (isa, form)))
+    {
+        let len = form.len(16);
+        let mut block = vec![0u16; 2 * len];
+        let (k_tile, v_tile) = block.split_at_mut(len);
+        form.put(isa, k_tile, v_tile, 0, 16, &[0.0; 16], &[0.0; 16]);
+        assert!(block.iter().all(|word| *word == 0), "{isa:?} {form:?}");
     }
 }

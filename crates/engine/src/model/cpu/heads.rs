@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::Run;
 use super::scratch::Scratch;
-use crate::kernels::{self, Packed, put, rms_norm, rope, scale, tile_len};
+use crate::kernels::{self, Packed, rms_norm, rope, scale};
 use crate::model::ModelError;
 use crate::model::family::RopeStyle;
 use crate::model::layers::Layer;
@@ -62,7 +62,8 @@ impl Run<'_, '_, '_> {
     pub(super) fn store(&mut self, index: usize) -> Result<(), ModelError> {
         let (hyper, cpu) = (self.hyper, self.cpu);
         let (head_dim, width) = (hyper.head_dim, hyper.kv_width());
-        let tile = tile_len(head_dim);
+        let form = cpu.form;
+        let tile = form.len(head_dim);
         let layer_len = hyper.kv_heads * 2 * tile;
         let mut row = 0;
         let mut stores = Vec::with_capacity(self.segments.len());
@@ -94,7 +95,7 @@ impl Run<'_, '_, '_> {
                     let values = value[row * width..(row + 1) * width].chunks_exact(head_dim);
                     for (tiles, (key, value)) in heads.zip(keys.zip(values)) {
                         let (k_tile, v_tile) = tiles.split_at_mut(tile);
-                        put(cpu.isa, k_tile, v_tile, slot, head_dim, key, value);
+                        form.put(cpu.isa, k_tile, v_tile, slot, head_dim, key, value);
                     }
                 }
             }

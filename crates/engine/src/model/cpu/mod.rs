@@ -26,8 +26,8 @@ use super::layers::{Layer, Linear, Weights};
 use super::rope::Ropes;
 use super::{ModelError, Part};
 use crate::kernels::{
-    Activation, AttendJob, Isa, Packed, Team, Tiles, add, add_row, attend, gate, gate_up, multiply,
-    rms_norm, scale, softcap, tile_len,
+    Activation, AttendJob, Isa, Packed, Team, TileForm, Tiles, add, add_row, attend, gate, gate_up,
+    multiply, rms_norm, scale, softcap,
 };
 pub(super) use load::{Packer, packed_bytes, packed_type};
 
@@ -40,6 +40,8 @@ pub(super) struct Cpu {
     weights: Weights<Packed>,
     team: Team,
     isa: Isa,
+    /// Of keys and values.
+    form: TileForm,
     /// Whether some matrix multiplies floats.
     floats: bool,
     scratch: Mutex<Scratch>,
@@ -55,12 +57,13 @@ struct Run<'a, 'p, 'c> {
 }
 
 impl Cpu {
-    pub(super) fn new(weights: Weights<Packed>, team: Team, isa: Isa) -> Self {
+    pub(super) fn new(weights: Weights<Packed>, team: Team, isa: Isa, form: TileForm) -> Self {
         let floats = weights.any(Packed::is_float);
         Self {
             weights,
             team,
             isa,
+            form,
             floats,
             scratch: Mutex::new(Scratch::new()),
         }
@@ -189,7 +192,8 @@ impl Run<'_, '_, '_> {
             .iter()
             .map(|segment| self.parts[segment.part].cache.tiles(segment.end()))
             .collect();
-        let layer_len = hyper.kv_heads * 2 * tile_len(hyper.head_dim);
+        let form = self.cpu.form;
+        let layer_len = hyper.kv_heads * 2 * form.len(hyper.head_dim);
         let mut jobs = Vec::with_capacity(tables.len());
         for (segment, table) in self.segments.iter().zip(&tables) {
             if segment.count == 0 {
@@ -207,7 +211,7 @@ impl Run<'_, '_, '_> {
                 first: segment.first,
                 window: hyper.window.filter(|_| hyper.windowed[index]),
                 softcap: None,
-                tiles: Tiles::new(table, index * layer_len, hyper.head_dim),
+                tiles: Tiles::of(form, table, index * layer_len, hyper.head_dim),
             });
         }
         attend(&self.cpu.team, self.cpu.isa, &mut jobs);

@@ -41,6 +41,82 @@ fn forks(executor: Executor) {
     assert_eq!(model.kv_pool().used_bytes(), 0);
 }
 
+fn load_int8(tiny: &Tiny, executor: Executor) -> Model {
+    let options = LoadOptions {
+        context_tokens: Some(tiny.load_context),
+        executor,
+        kv: KvNumbers::Int8,
+        threads: Some(1),
+        ..LoadOptions::default()
+    };
+    Model::load_with(&open(tiny.file()).unwrap(), &options).unwrap()
+}
+
+/// Keys and values of 8 bits: half the memory, the same bits however a prompt is
+/// cut and shared, logits close to those of 16 bits, and blocks that come back
+/// from disk as they were.
+#[test]
+fn bytes_hold_a_conversation_too() {
+    for tiny in tiny::all() {
+        for executor in executors() {
+            let (model, whole) = (load_int8(&tiny, executor), load_on(&tiny, executor));
+            let Executor::Kernels(_) = model.executor() else {
+                assert_eq!(model.cache_bytes_per_token(), whole.cache_bytes_per_token());
+                continue;
+            };
+            let (less, more) = (model.cache_bytes_per_token(), whole.cache_bytes_per_token());
+            // 16 numbers of a head, as in tiny models, have a scale of 4 bytes.
+            assert!(less * 8 <= more * 5, "{less} of {more} bytes");
+            assert_ne!(model.kv_pool().layout_text(), whole.kv_pool().layout_text());
+            let prompt = tiny::prompt(tiny.vocab);
+            let expected = alone(&model, &prompt);
+            let exact = alone(&whole, &prompt);
+            let spread = exact
+                .iter()
+                .flatten()
+                .fold(0f32, |most, x| most.max(x.abs()));
+            for (a, b) in expected.iter().zip(&exact) {
+                let off = distance(a, b);
+                assert!(
+                    off < 0.08 * spread,
+                    "{} {executor:?}: {off} of {spread}",
+                    tiny.name
+                );
+            }
+            let mut first = model.new_cache();
+            model.forward(&mut first, &prompt[..17]).unwrap();
+            let mut fork = first.fork(9);
+            model.forward(&mut fork, &prompt[10..13]).unwrap();
+            let last = model.forward(&mut first, &prompt[17..]).unwrap();
+            assert_eq!(
+                &last,
+                expected.last().unwrap(),
+                "{} {executor:?}",
+                tiny.name
+            );
+            first.truncate(11);
+            let blocks: Vec<KvBlock> = first
+                .blocks()
+                .iter()
+                .map(|block| {
+                    model
+                        .kv_pool()
+                        .block_from_bytes(&block.to_bytes(11))
+                        .unwrap()
+                })
+                .collect();
+            let mut read = model.kv_pool().cache_of(&blocks, 11).unwrap();
+            let last = model.forward(&mut read, &prompt[11..]).unwrap();
+            assert_eq!(
+                &last,
+                expected.last().unwrap(),
+                "{} {executor:?}",
+                tiny.name
+            );
+        }
+    }
+}
+
 #[test]
 fn a_step_of_many_sequences_is_each_ones_own_step() {
     let cases = tiny::all().into_iter().flat_map(|tiny| {

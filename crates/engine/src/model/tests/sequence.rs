@@ -177,7 +177,7 @@ fn memory_is_what_the_file_holds() {
     let model = load(&tiny);
     let size = bytes.len() as u64;
     assert!(model.memory_bytes() <= size * 21 / 20 && model.memory_bytes() > size / 2);
-    let figures = Model::check(&open(bytes).unwrap()).unwrap();
+    let figures = Model::check(&open(bytes).unwrap(), KvNumbers::default()).unwrap();
     assert_eq!(figures.memory_bytes, model.memory_bytes());
     assert_eq!(figures.cache_bytes_per_token, model.cache_bytes_per_token());
     let mut cache = model.new_cache();

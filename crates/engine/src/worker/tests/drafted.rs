@@ -25,6 +25,7 @@ fn with_draft(source: ModelSource, draft: &ModelSource) -> ModelSource {
                     path: drafts.clone(),
                     tokenizer: None,
                 }),
+                ..Tuning::default()
             },
         },
         (source, _) => source,

@@ -1,6 +1,6 @@
 //! Models in memory: the budget, who makes room, and what stays behind.
 
-use nearfar_domain::frames::LoadedModel;
+use nearfar_domain::frames::{KvNumbers, LoadedModel};
 
 use super::*;
 use crate::generate::ReadyModel;
@@ -39,7 +39,7 @@ impl Gate {
 /// What a load of this file sets aside.
 fn needed(bytes: &[u8]) -> u64 {
     let gguf = Gguf::from_static(bytes.to_vec().leak()).unwrap();
-    crate::inspect::needed_bytes(&gguf).unwrap()
+    crate::inspect::needed_bytes(&gguf, KvNumbers::default()).unwrap()
 }
 
 #[test]
