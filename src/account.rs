@@ -214,6 +214,23 @@ impl Account {
         Some((target.clone(), price.cost(&there)?))
     }
 
+    /// The answer is one that was kept: nobody is asked, and it costs nothing.
+    /// `saved_micro` is what it cost when it was made.
+    pub fn kept(&mut self, target: &TargetId, zone: Zone, saved_micro: Option<u64>) {
+        if let Some(row) = &mut self.row {
+            row.target = target.to_string();
+            row.zone = zone.as_str().to_owned();
+            row.cost_micro = Some(0);
+            row.saved_micro = saved_micro;
+        }
+    }
+
+    /// The kept answer was passed on. Tokens were taken when it was made, and
+    /// are in that request's row.
+    pub fn served(&mut self) {
+        self.settle("ok", "");
+    }
+
     /// No leg may or can answer, or the request was turned away.
     pub fn refused(&mut self, reason: &str) {
         self.decided(reason);

@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 
 use crate::account::Books;
 use crate::admission::{Admission, Keys};
+use crate::cache::Cache;
 use crate::catalog::{Catalog, LocalModel};
 use crate::config::Config;
 use crate::conversations::{self, Conversations};
@@ -149,6 +150,7 @@ fn wire(setup: Setup, config: Config, use_limits: Arc<Limits>, stores: Stores) -
         lengths,
         privacy: config.privacy.clone(),
         guard: Arc::new(Guard::new(config.guard.clone())),
+        cache: Arc::new(Cache::new(config.cache.clone())),
         books,
     };
     let kept = conversations::Limits {
@@ -285,10 +287,13 @@ async fn keep_budgets(gate: Arc<Gate>) {
     }
 }
 
-/// Has the models of `local.preload` loaded, after the default one.
+/// Has the models of `local.preload` loaded, after the default one, and the one
+/// that the cache reads questions with.
 async fn preload(gate: &Gate) {
     let models = gate.catalog.models();
-    for name in &gate.config.local.preload {
+    let semantic = gate.config.cache.semantic.as_ref();
+    let questions = semantic.map(|semantic| &semantic.model);
+    for name in gate.config.local.preload.iter().chain(questions) {
         match models.iter().find(|model| model.name == *name) {
             Some(model) => {
                 gate.road
@@ -299,7 +304,8 @@ async fn preload(gate: &Gate) {
             }
             None => tracing::warn!(
                 model = %name,
-                "local.preload names a model that is not installed; see `nearfar model list`"
+                "local.preload or cache.semantic names a model that is not installed; see \
+                 `nearfar model list`"
             ),
         }
     }

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::admission::{Identity, Keys};
+use crate::cache::Cache;
 use crate::catalog::{Catalog, LocalModel};
 use crate::config::Config;
 use crate::conversations::Conversations;
@@ -147,6 +148,11 @@ impl Gate {
     /// Virtual keys. Changes block: ask on a blocking thread.
     pub fn keys(&self) -> &Arc<Keys> {
         &self.keys
+    }
+
+    /// Answers that are kept for the same question.
+    pub fn cache(&self) -> &Cache {
+        &self.road.cache
     }
 
     /// What the engine last said of itself.

@@ -3,6 +3,7 @@
 //! In reading order, which is the order in which a request travels: [`road`]
 //! is the whole path on one screen; [`admission`] lets a request in,
 //! [`limits`] say how much may be used, [`guard`] looks at what it holds,
+//! [`cache`] may know the answer,
 //! [`execute`] walks the decision's legs over the [`links`] to the other
 //! processes, [`account`] settles it. [`snapshot`] gathers what the decision
 //! may see from [`catalog`], [`health`] and the links. [`gate`] is what
@@ -15,6 +16,7 @@
 pub mod account;
 pub mod admission;
 pub mod app;
+pub mod cache;
 pub mod catalog;
 pub mod cli;
 pub mod config;

@@ -1,9 +1,10 @@
 //! The path of a request, in one screen. READ FIRST.
 //!
-//! admission -> limits -> guard -> classify -> facts -> decide -> record -> execute. The fronts
-//! decode into [`Asked`] before and encode from [`Answer`] after.
+//! admission -> limits -> guard -> classify -> facts -> cache -> decide -> record ->
+//! execute. The fronts decode into [`Asked`] before and encode from [`Answer`] after.
 
 mod aside;
+mod cached;
 mod count;
 mod decision_id;
 mod facts;
@@ -21,12 +22,13 @@ use nearfar_domain::events::{Event, Failure};
 use nearfar_domain::explain::{Ability, Explanation, Reason, Verdict};
 use nearfar_domain::frames::{Priority, Purpose, Terms};
 use nearfar_domain::ids::{DecisionId, TargetId};
-use nearfar_domain::privacy::{Ceiling, Classified, Say, Zone, classify};
+use nearfar_domain::privacy::{Ceiling, Classified, Say, Source, Zone, classify};
 use nearfar_domain::route::{self, Facts, ModelChoice, Side};
 use nearfar_domain::snapshot::{Snapshot, TargetState};
 
 use crate::account::{Account, Books};
 use crate::admission::{Admission, Identity, TurnedAway};
+use crate::cache::{self, Cache, CacheUse};
 use crate::catalog::LocalModel;
 use crate::config::Privacy;
 use crate::execute::{self, Errand, Links, Places};
@@ -37,6 +39,7 @@ use crate::snapshot::View;
 use crate::store::Row;
 
 pub(crate) use aside::aside;
+use cached::{Around, Found, Waiting};
 pub use count::Counted;
 
 /// What the path leads over. One for the life of the process.
@@ -53,6 +56,8 @@ pub struct Road {
     pub privacy: Privacy,
     /// What is let in and out.
     pub guard: Arc<Guard>,
+    /// Answers that are kept.
+    pub cache: Arc<Cache>,
     /// Where each request is settled.
     pub books: Books,
 }
@@ -65,6 +70,7 @@ struct Considered {
     models: Arc<Vec<LocalModel>>,
     /// Targets that a limit keeps out, and which.
     denied: Vec<(TargetId, Denied)>,
+    around: Around,
 }
 
 impl Road {
@@ -94,16 +100,34 @@ impl Road {
         let (deadline_ms, ttft_ms, stream) = (asked.deadline_ms, asked.ttft_ms, asked.stream);
         let terms = terms(&asked);
         let bytes = asked.chat.text_bytes();
-        let considered = aside(bytes, || self.consider(asked, id));
+        let considered = aside(bytes, || self.consider(asked, id))
+            .inspect_err(|error| account.refused(error.word()))?;
+        let ceiling = considered.request.ceiling();
+        account.classified(ceiling);
+        let waiting = Waiting {
+            purpose: terms.purpose,
+            stream,
+            within_ms: deadline_ms.into_iter().chain(ttft_ms).reduce(f64::min),
+        };
+        let looked = self.look_up(&considered, waiting).await;
+        let mut keeping = match looked.inspect_err(|error| account.refused(error.word()))? {
+            Found::Kept(entry, how) => {
+                let quotas = use_limits.quotas(&who, &entry.target);
+                let places = Places::new(ticket, entered);
+                let served = self.serve(id, &considered, (entry, how), account, places);
+                return Ok(Answer { quotas, ..served });
+            }
+            Found::Go(keeping) => keeping,
+        };
+        keeping.follow(&account);
         let Considered {
             request,
             facts,
             mut snapshot,
             models,
             denied,
-        } = considered.inspect_err(|error| account.refused(error.word()))?;
-        let ceiling = request.ceiling();
-        account.classified(ceiling);
+            ..
+        } = considered;
         if facts.model == ModelChoice::Auto && terms.purpose == Purpose::Answer {
             let (engine, tokens) = (&self.links.engine, facts.prompt_tokens);
             known::look(engine, &request, tokens, &models, &mut snapshot).await;
@@ -122,7 +146,7 @@ impl Road {
         let errand = Errand {
             plan: decision.plan,
             snapshot,
-            models,
+            models: Arc::clone(&models),
             facts,
             who: who.clone(),
             stream,
@@ -135,16 +159,21 @@ impl Road {
             places: Places::new(ticket, entered),
         };
         match execute::begin(&self.links, errand).await {
-            Ok(begun) => Ok(Answer {
-                decision: id,
-                quotas: use_limits.quotas(&who, &begun.target),
-                target: begun.target,
-                zone: begun.zone,
-                reason,
-                ceiling,
-                attempt: begun.attempt,
-                events: begun.events,
-            }),
+            Ok(begun) => {
+                let (target, zone, attempt) = (begun.target.clone(), begun.zone, begun.attempt);
+                let (cache, events) = self.keep(keeping, begun, &models, ceiling.zone);
+                Ok(Answer {
+                    decision: id,
+                    quotas: use_limits.quotas(&who, &target),
+                    target,
+                    zone,
+                    reason,
+                    ceiling,
+                    attempt,
+                    cache,
+                    events,
+                })
+            }
             Err(failed) => match failed.denied {
                 Some(denied) => {
                     use_limits.refused(&denied);
@@ -165,6 +194,7 @@ impl Road {
     /// When the request names no model that there is.
     pub fn route(&self, asked: Asked) -> Result<Explanation, RoadError> {
         let considered = self.consider(asked, decision_id::draw())?;
+        let is_kept = self.is_kept(&considered);
         let Considered {
             request,
             facts,
@@ -172,7 +202,11 @@ impl Road {
             ..
         } = considered;
         let decided = route::decide(request, &facts, &snapshot);
-        let explanation = decided.map_or_else(|refused| refused, |decision| decision.explanation);
+        let mut explanation =
+            decided.map_or_else(|refused| refused, |decision| decision.explanation);
+        if is_kept {
+            explanation.verdict = Verdict::Go(Reason::Cache);
+        }
         self.links.metrics.decided(explanation.verdict);
         Ok(explanation)
     }
@@ -201,18 +235,29 @@ impl Road {
         }
         let denied = use_limits.look(&who, &facts, &mut snapshot);
         let mut says = facts::says(&self.privacy, &asked);
+        let redact = says.iter().any(|say| say.source == Source::Redact);
         let seen = self.guard.examine(&asked.chat, &says)?;
         says.extend_from_slice(&seen.says);
         for kind in seen.counts.kinds().iter() {
             let (action, count) = (self.guard.action(kind), seen.counts.of(kind));
             self.links.metrics.identified(kind.as_str(), action, count);
         }
+        let mut around = Around {
+            tenant: Arc::clone(asked.identity.tenant()),
+            feature: asked.feature.unwrap_or_default(),
+            wish: asked.cache,
+            redact,
+            kinds: seen.redact,
+            nonce: None,
+        };
         // The one place where the line is drawn.
         let mut request = classify(asked.chat, &says);
         if let Classified::Portable(portable) = &mut request
             && !seen.redact.is_empty()
         {
-            portable.redact(seen.redact, guard::draw_nonce());
+            let nonce = guard::draw_nonce();
+            portable.redact(seen.redact, nonce);
+            around.nonce = Some(nonce.shown().to_owned());
         }
         Ok(Considered {
             request,
@@ -220,6 +265,7 @@ impl Road {
             snapshot,
             models,
             denied,
+            around,
         })
     }
 
@@ -331,6 +377,8 @@ pub struct Asked {
     pub purpose: Purpose,
     /// What it is accounted to.
     pub feature: Option<String>,
+    /// What it says about kept answers.
+    pub cache: cache::Wish,
     /// Which conversation it belongs to.
     pub conversation: Option<String>,
     /// `name@version` of the prompt.
@@ -351,8 +399,10 @@ pub struct Answer {
     pub ceiling: Ceiling,
     /// What is left of limits per minute.
     pub quotas: Vec<Quota>,
-    /// 1 for the first leg.
+    /// 1 for the first leg; 0 for a kept answer.
     pub attempt: u32,
+    /// How the cache took part; `None` where it is off.
+    pub cache: Option<CacheUse>,
     /// The rest; the first event is the first visible one, or `Finished`.
     /// Ends after `Finished` or `Failed`. Dropping it cancels the leg and accounts the request.
     pub events: EventStream,
@@ -379,6 +429,8 @@ pub enum RoadError {
     Draining,
     /// A limit is reached; the decision, where it came to one.
     Limited(Box<Denied>, Option<Box<Explanation>>),
+    /// Only a kept answer would do, and there is none.
+    NotCached,
     /// No allowed target can answer.
     Refused(Box<Explanation>),
     /// Every leg failed; this is what the last one said.
@@ -397,6 +449,7 @@ impl RoadError {
     fn word(&self) -> &'static str {
         match self {
             RoadError::Blocked(blocked) => blocked.code(),
+            RoadError::NotCached => "not_cached",
             _ => "no_such_model",
         }
     }

@@ -18,7 +18,7 @@ const WORDS: [&str; 9] = [
 ];
 
 /// A tiny BERT as Hugging Face saves one.
-fn folder(place: &Path) {
+pub(super) fn folder(place: &Path) {
     let vocabulary: serde_json::Map<String, Value> = WORDS
         .iter()
         .enumerate()
@@ -109,7 +109,7 @@ fn safetensors(tensors: &[(String, Vec<usize>)]) -> Vec<u8> {
     bytes
 }
 
-fn add(daemon: &Daemon, folder: &Path) {
+pub(super) fn add(daemon: &Daemon, folder: &Path) {
     let output = Command::new(env!("CARGO_BIN_EXE_nearfar"))
         .args(["model", "add"])
         .arg(folder)

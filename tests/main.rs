@@ -1,6 +1,7 @@
 //! The integration tests, in one binary so that they link once.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
+mod cache;
 mod cli;
 mod egress_link;
 mod embeddings;

@@ -13,7 +13,7 @@ const MAX_LINES: usize = 600;
 /// and itself; modules of one floor are strangers.
 const FLOORS: [&[&str]; 11] = [
     &["config", "store", "catalog", "handover", "conversations"],
-    &["telemetry", "health", "links", "guard", "limits"],
+    &["telemetry", "health", "links", "guard", "limits", "cache"],
     &["snapshot"],
     &["admission", "account"],
     &["execute"],

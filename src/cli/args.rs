@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
+use super::cache::Cache;
 use super::guard::GuardCommand;
 use super::key::KeyCommand;
 use super::model::ModelCommand;
@@ -56,6 +57,7 @@ pub enum Command {
         command: ModelCommand,
     },
     Usage(Usage),
+    Cache(Cache),
     /// Virtual keys: who may ask, what for and until when
     Key {
         /// What to do with them.

@@ -6,6 +6,7 @@
 //! else: not into errors, not into files.
 
 pub mod args;
+pub mod cache;
 pub mod chat;
 pub mod client;
 mod config;
@@ -77,6 +78,7 @@ fn verb(command: Command, said_dir: Option<PathBuf>) -> Result<(), Failed> {
         Command::Model { command } => model::run(command, &state_dir),
         Command::Guard { command } => guard::run(command, said_dir),
         Command::Key { command } => key::run(command, &state_dir),
+        Command::Cache(args) => cache::run(args, &state_dir),
         Command::Usage(usage) => usage::run(&usage, &state_dir),
         Command::Limits(limits) => limits::run(&limits, &state_dir),
         Command::Status(status) => status::run(&status, &state_dir),

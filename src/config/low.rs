@@ -10,6 +10,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::access::{self, LowAccess, Tenant};
+use super::cache::{self, Cache};
 use super::errors::Notes;
 use super::guard::{self, Guard};
 use super::limit::{self, Limit};
@@ -26,6 +27,7 @@ pub(super) struct Low {
     pub(super) guard: Guard,
     pub(super) access: LowAccess,
     pub(super) tenants: BTreeMap<String, Tenant>,
+    pub(super) cache: Cache,
     pub(super) default_model: Option<Spanned<String>>,
     pub(super) memory_budget: Option<u64>,
     pub(super) keep_alive: Option<Duration>,
@@ -132,6 +134,9 @@ impl Low {
         }
         if let Some(section) = root.section("tenants", notes) {
             low.tenants = access::tenants(&section, notes);
+        }
+        if let Some(section) = root.section("cache", notes) {
+            low.cache = cache::read(section, notes);
         }
         if let Some(mut section) = root.section("local", notes) {
             low.default_model = section.text("default_model", notes);

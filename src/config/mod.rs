@@ -7,6 +7,7 @@
 //! environment, and nothing here ever holds a provider's key.
 
 mod access;
+pub mod cache;
 mod errors;
 pub mod guard;
 pub mod limit;
@@ -31,6 +32,7 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 pub use access::{Access, Tenant, is_tenant_name};
+pub use cache::Cache;
 pub use errors::{ConfigError, ConfigErrors};
 pub use guard::Guard;
 
@@ -65,6 +67,8 @@ pub struct Config {
     pub access: Access,
     /// Who pays, by name. `default` need not be there.
     pub tenants: BTreeMap<String, Tenant>,
+    /// Which answers are kept.
+    pub cache: Cache,
     /// This device's models.
     pub local: Local,
     /// Providers, in the order of the file, then those of the environment.
@@ -277,11 +281,12 @@ fn read(text: &str, path: Option<&Path>, overrides: &Overrides, notes: &mut Note
         guard: low.guard,
         access: low.access.access,
         tenants: low.tenants,
+        cache: low.cache,
         local: Local {
             default_model: low
                 .default_model
                 .as_ref()
-                .and_then(|name| local_model("default_model", name, notes)),
+                .and_then(|name| local_model("local.default_model", name, notes)),
             threads: low.threads.map(|threads| threads as usize),
             placement: nearfar_engine::Placement {
                 device: low
@@ -298,7 +303,7 @@ fn read(text: &str, path: Option<&Path>, overrides: &Overrides, notes: &mut Note
                 .preload
                 .iter()
                 .flatten()
-                .filter_map(|name| local_model("preload", name, notes))
+                .filter_map(|name| local_model("local.preload", name, notes))
                 .collect(),
             pinned_on_disk: low
                 .pinned_on_disk
@@ -431,7 +436,7 @@ fn local_model(key: &str, name: &Spanned<String>, notes: &mut Notes<'_>) -> Opti
     }
     notes.at(
         name.span(),
-        format!("local.{key}"),
+        key,
         "this is not a local model's name",
         "write a name that `nearfar model list` shows, like \"concierge\"",
     );

@@ -44,6 +44,12 @@ fn the_example_says_what_its_comments_say() {
     assert_eq!(config.limits, TimeLimits::default());
     assert_eq!(config.privacy.default, Privacy::default().default);
     assert_eq!(config.privacy.features["voice"], Zone::Device);
+    let (cache, none) = (&config.cache, Cache::default());
+    assert!(cache.exact && !none.is_on());
+    assert_eq!(
+        (cache.ttl, cache.max_bytes, cache.max_entries),
+        (none.ttl, none.max_bytes, none.max_entries)
+    );
     let names: Vec<_> = config.providers.iter().map(|p| p.name.as_str()).collect();
     assert_eq!(names, ["openai", "claude", "azure", "lan"]);
     assert_eq!(config.providers[2].auth, Auth::ApiKey);

@@ -19,6 +19,7 @@ use nearfar_domain::ids::JobId;
 use serde_json::json;
 
 use super::api::Api;
+use super::cache;
 use super::openai::models::target;
 use super::probes::parts;
 use super::problem::Problem;
@@ -35,6 +36,7 @@ pub(crate) fn routes() -> Router<Arc<Api>> {
         .route("/admin/v1/status", get(status))
         .route("/admin/v1/usage", get(usage))
         .route("/admin/v1/limits", get(limits::list))
+        .route("/admin/v1/cache", get(cache::show).delete(cache::clear))
         .route("/admin/v1/models", get(list).post(pull))
         .route("/admin/v1/models/rescan", post(rescan))
         .route("/admin/v1/models/memory", get(memory::show))

@@ -93,6 +93,7 @@ pub(crate) fn asked(
         purpose: Purpose::Answer,
         feature: identity.feature(tags.feature)?,
         identity,
+        cache: tags.cache,
         conversation: tags.conversation,
         prompt_version: tags.prompt,
     };

@@ -12,6 +12,7 @@ mod anthropic;
 mod api;
 mod asked;
 mod body;
+mod cache;
 mod caller;
 mod collect;
 mod dialect;

@@ -14,7 +14,7 @@ use super::problem::Problem;
 use super::reply::json;
 use crate::gate::{Gate, Part};
 use crate::handover::PartState;
-use crate::telemetry::{Gauges, LimitGauge};
+use crate::telemetry::{CacheGauges, Gauges, LimitGauge};
 
 /// Always 200 once the gate is up: restarting it would mend nothing else.
 pub(crate) async fn healthz() -> Response {
@@ -116,6 +116,19 @@ pub(crate) async fn metrics(State(api): State<Arc<Api>>, _: Caller) -> Response 
         steered: tally.steered,
         estimated: tally.estimated,
     });
+    let cache = gate.cache().is_on().then(|| {
+        let stats = gate.cache().stats(std::time::Instant::now());
+        CacheGauges {
+            hits: stats.hits,
+            semantic_hits: stats.semantic_hits,
+            misses: stats.misses,
+            bypassed: stats.bypassed,
+            evicted: stats.evicted,
+            entries: stats.entries,
+            bytes: stats.bytes,
+            saved_micro: stats.saved_micro,
+        }
+    });
     let text = gate.metrics().render(&Gauges {
         drafts: drafts(&engine)
             .map(|(model, draft)| (format!("local/{model}"), draft.clone()))
@@ -127,6 +140,7 @@ pub(crate) async fn metrics(State(api): State<Arc<Api>>, _: Caller) -> Response 
         engine_running: engine.running,
         engine_up: parts.engine.state == PartState::Up,
         egress_up: parts.egress.state == PartState::Up,
+        cache,
     });
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], text).into_response()

@@ -262,6 +262,18 @@ impl Problem {
         problem
     }
 
+    /// Only a kept answer would do, and there is none.
+    pub(crate) fn not_cached() -> Self {
+        Self::new(
+            StatusCode::GATEWAY_TIMEOUT,
+            "invalid_request_error",
+            "not_cached",
+            "The request takes a kept answer only (only-if-cached), and none is kept. Leave \
+             only-if-cached out to have it answered."
+                .to_owned(),
+        )
+    }
+
     /// No allowed target can answer.
     pub fn refused(explanation: Explanation) -> Self {
         let Verdict::Refuse(refusal) = explanation.verdict else {
@@ -453,6 +465,10 @@ impl IntoResponse for Problem {
         {
             tell("x-should-retry", "false".to_owned());
         }
+        if self.0.code == "not_cached" {
+            tell("x-nearfar-cache", "miss".to_owned());
+            tell("x-should-retry", "false".to_owned());
+        }
         if let Some((decision, target)) = &self.0.leg {
             tell("x-nearfar-decision", decision.to_string());
             tell("x-nearfar-target", target.to_string());
@@ -477,6 +493,7 @@ impl From<RoadError> for Problem {
             RoadError::Busy { limit } => Self::busy(limit),
             RoadError::Draining => Self::draining(),
             RoadError::Limited(denied, explanation) => Self::limited(denied, explanation),
+            RoadError::NotCached => Self::not_cached(),
             RoadError::Refused(explanation) => Self::refused(*explanation),
             RoadError::Failed {
                 decision,

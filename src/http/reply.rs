@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::Stream;
@@ -47,6 +47,7 @@ pub(crate) async fn reply(answer: Answer, wish: Wish) -> Response {
         ("x-nearfar-attempt", answer.attempt.to_string()),
     ];
     let quotas = Quotas(answer.quotas);
+    let cache = answer.cache;
     let mut response = if wish.stream {
         stream(answer.events, wish.form.chunks(about), KEEP_ALIVE)
     } else {
@@ -68,6 +69,16 @@ pub(crate) async fn reply(answer: Answer, wish: Wish) -> Response {
     }
     if !quotas.0.is_empty() {
         response.extensions_mut().insert(quotas);
+    }
+    if let Some(part) = cache {
+        let headers = response.headers_mut();
+        headers.insert(
+            HeaderName::from_static("x-nearfar-cache"),
+            HeaderValue::from_static(part.outcome.as_str()),
+        );
+        if let Some(age) = part.age {
+            headers.insert(header::AGE, HeaderValue::from(age.as_secs()));
+        }
     }
     response
 }

@@ -47,6 +47,7 @@ fn script() -> (Answer, mpsc::Sender<Event>, oneshot::Receiver<()>) {
         reason: Reason::Near,
         ceiling: Ceiling::OPEN,
         attempt: 2,
+        cache: None,
         events: Box::pin(Script {
             events,
             _dropped: on_drop,

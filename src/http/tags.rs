@@ -1,7 +1,7 @@
 //! The request's tags: `x-nearfar-*` headers, or the same names in a body
 //! object `nearfar`. Headers win; for privacy the strictest wins.
 
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, header};
 use nearfar_domain::frames::Priority;
 use nearfar_domain::ids::TargetId;
 use nearfar_domain::privacy::{Say, Source, Zone, read_tag};
@@ -9,6 +9,7 @@ use nearfar_domain::route::Side;
 use serde_json::{Map, Value};
 
 use super::problem::Problem;
+use crate::cache::Wish;
 
 /// What a request says about itself beside its content.
 #[derive(Clone, Debug)]
@@ -29,6 +30,8 @@ pub struct Tags {
     pub priority: Priority,
     /// What the request is accounted to.
     pub feature: Option<String>,
+    /// What it says about kept answers.
+    pub cache: Wish,
     /// Which conversation it belongs to.
     pub conversation: Option<String>,
     /// `name@version` of the prompt.
@@ -39,7 +42,7 @@ pub struct Tags {
 /// into the ledger.
 const MAX_TAG_BYTES: usize = 128;
 
-const KNOWN: [&str; 10] = [
+const KNOWN: [&str; 11] = [
     "privacy",
     "route",
     "deadline-ms",
@@ -47,6 +50,7 @@ const KNOWN: [&str; 10] = [
     "max-cost",
     "priority",
     "feature",
+    "cache",
     "conversation",
     "prompt",
     "region",
@@ -84,6 +88,7 @@ pub fn read(headers: &HeaderMap, body: Option<&Map<String, Value>>) -> Result<Ta
         max_cost_micro: number(headers, body, "max-cost")?.map(|units| (units * 1e6) as u64),
         priority: priority(headers, body)?,
         feature: text(headers, body, "feature")?,
+        cache: cache(headers, body)?,
         conversation: text(headers, body, "conversation")?,
         prompt: text(headers, body, "prompt")?,
     };
@@ -132,6 +137,26 @@ fn priority(headers: &HeaderMap, body: Option<&Map<String, Value>>) -> Result<Pr
             )
         }),
     }
+}
+
+/// `Cache-Control` and the tag `cache` add up. Of the header, what is not ours
+/// is ignored; the tag is.
+fn cache(headers: &HeaderMap, body: Option<&Map<String, Value>>) -> Result<Wish, Problem> {
+    let mut wish = Wish::default();
+    for value in headers.get_all(header::CACHE_CONTROL) {
+        // What cannot be read asks for nothing that is known.
+        wish.add(value.to_str().unwrap_or_default());
+    }
+    if let Some(said) = text(headers, body, "cache")?
+        && let Some(_unknown) = wish.add(&said)
+    {
+        return Err(Problem::field(
+            "x-nearfar-cache",
+            "The tag takes no-store, no-cache, only-if-cached and max-age=SECONDS, separated by \
+             commas.",
+        ));
+    }
+    Ok(wish)
 }
 
 fn known(key: &str) -> bool {
@@ -273,6 +298,21 @@ mod tests {
         assert_eq!(read(&batch).unwrap().priority, Priority::Batch);
         let error = read(&headers(&[("x-nearfar-priority", "high")])).unwrap_err();
         assert_eq!(error.openai_body()["error"]["param"], "x-nearfar-priority");
+    }
+
+    #[test]
+    fn wishes_about_kept_answers_add_up() {
+        let body: Value = serde_json::json!({"cache": "max-age=5"});
+        let said = headers(&[
+            ("cache-control", "max-age=60, max-stale"),
+            ("cache-control", "no-store"),
+        ]);
+        let wish = read(&said, body.as_object()).unwrap().cache;
+        assert!(wish.no_store && !wish.no_cache);
+        assert_eq!(wish.max_age_s, Some(5));
+        let error = read(&headers(&[("x-nearfar-cache", "nostore")]), None).unwrap_err();
+        assert_eq!(error.openai_body()["error"]["param"], "x-nearfar-cache");
+        assert!(!read(&HeaderMap::new(), None).unwrap().cache.is_said());
     }
 
     #[test]

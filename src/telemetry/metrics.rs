@@ -75,6 +75,29 @@ pub struct Gauges {
     pub engine_up: bool,
     /// Whether the gate is linked to a running egress.
     pub egress_up: bool,
+    /// Kept answers; `None` where the cache is off.
+    pub cache: Option<CacheGauges>,
+}
+
+/// What the cache counts.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CacheGauges {
+    /// Requests that got the kept answer to the same request.
+    pub hits: u64,
+    /// Requests that got the kept answer to one that means the same.
+    pub semantic_hits: u64,
+    /// Requests whose answer was not there.
+    pub misses: u64,
+    /// Requests for which nobody looked.
+    pub bypassed: u64,
+    /// Answers that had to make room.
+    pub evicted: u64,
+    /// Answers that are kept.
+    pub entries: usize,
+    /// Their bytes.
+    pub bytes: usize,
+    /// What the served ones had cost when they were made, in micro-units.
+    pub saved_micro: u64,
 }
 
 impl Default for Metrics {
@@ -168,6 +191,10 @@ impl Metrics {
             return;
         }
         self.count_tokens(&target, row);
+        if row.attempts == 0 {
+            // A kept answer's times say nothing of its target.
+            return;
+        }
         let labels = TargetLabels { target };
         self.duration
             .get_or_create(&labels)
@@ -261,6 +288,9 @@ impl Metrics {
         registry.register("engine_up", "Whether the engine runs", up(gauges.engine_up));
         super::limits::register(&mut registry, &gauges.limits);
         registry.register("egress_up", "Whether egress runs", up(gauges.egress_up));
+        if let Some(cache) = &gauges.cache {
+            cache.register(&mut registry);
+        }
         let mut text = String::new();
         // Writing to a string cannot fail.
         let _ = encode(&mut text, &registry);
@@ -295,6 +325,36 @@ fn register_drafts(registry: &mut Registry, drafts: &[(String, DraftLoad)]) {
         "Speed with a draft model over speed without; 1 where it does not pay",
         gain,
     );
+}
+
+impl CacheGauges {
+    fn register(&self, registry: &mut Registry) {
+        for (name, help, count) in [
+            ("cache_hits", "Answers from the cache", self.hits),
+            (
+                "cache_semantic_hits",
+                "Answers from the cache to questions that mean the same",
+                self.semantic_hits,
+            ),
+            ("cache_misses", "Answers that were not kept", self.misses),
+            ("cache_bypassed", "Requests not looked for", self.bypassed),
+            ("cache_evicted", "Answers that made room", self.evicted),
+            (
+                "cache_saved_micro",
+                "What served answers had cost, in micro-units",
+                self.saved_micro,
+            ),
+        ] {
+            registry.register(name, help, ConstCounter::new(count));
+        }
+        for (name, help, value) in [
+            ("cache_entries", "Answers that are kept", self.entries),
+            ("cache_bytes", "Bytes of kept answers", self.bytes),
+        ] {
+            let value = i64::try_from(value).unwrap_or(i64::MAX);
+            registry.register(name, help, ConstGauge::new(value));
+        }
+    }
 }
 
 /// Time per output token after the first, where both are known.

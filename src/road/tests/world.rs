@@ -108,6 +108,7 @@ pub(super) struct Plan {
     pub(super) limits: TimeLimits,
     pub(super) retries: Retries,
     pub(super) use_limits: Arc<Limits>,
+    pub(super) cache: crate::config::Cache,
 }
 
 impl Default for Plan {
@@ -119,6 +120,7 @@ impl Default for Plan {
             limits: TimeLimits::default(),
             retries: Retries::default(),
             use_limits: Limits::new(Vec::new(), 4_096),
+            cache: crate::config::Cache::default(),
         }
     }
 }
@@ -155,6 +157,7 @@ impl World {
             lengths: Arc::new(Lengths::default()),
             privacy: plan.privacy,
             guard: Arc::new(crate::guard::Guard::new(plan.guard)),
+            cache: Arc::new(crate::cache::Cache::new(plan.cache)),
             books: Books::new(Box::new(move |settled| row.send(settled).unwrap())),
         };
         Self {
@@ -398,6 +401,7 @@ pub(super) fn ask(model: &str) -> Asked {
         priority: Priority::Interactive,
         purpose: Purpose::Answer,
         feature: Some("kiosk".into()),
+        cache: crate::cache::Wish::default(),
         conversation: None,
         prompt_version: None,
     }

@@ -4,10 +4,11 @@ use serde::{Deserialize, Serialize};
 
 use super::terms::Terms;
 use super::wire::WireChat;
-use crate::embed::EmbeddingCard;
+use crate::chat::{Chat, Message, Prompt};
+use crate::embed::{EmbeddingCard, Input, Inputs};
 use crate::events::Event;
 use crate::ids::JobId;
-use crate::privacy::{Confined, Portable};
+use crate::privacy::{Classified, Confined, Portable};
 
 /// Where a model's weights are.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -137,6 +138,34 @@ impl EngineJob {
             model: model.to_owned(),
             source,
             chat: WireChat::of(request.chat()),
+            partial: String::new(),
+            embedding: None,
+            terms: Terms::default(),
+        }
+    }
+
+    /// A job for the vector of a request's last turn, whatever its ceiling: this
+    /// device is within every one.
+    pub fn question(job: JobId, model: &str, source: ModelSource, request: &Classified) -> Self {
+        let chat = match request {
+            Classified::Confined(confined) => confined.chat(),
+            Classified::Portable(portable) => portable.chat(),
+        };
+        let text = match &chat.prompt {
+            Prompt::Turns(turns) => turns.last().map(Message::plain_text),
+            Prompt::Text(text) => Some(text.clone()),
+            Prompt::Inputs(_) => None,
+        };
+        let inputs = Inputs {
+            items: vec![Input::Text(text.unwrap_or_default())],
+            dimensions: None,
+            purpose: None,
+        };
+        Self {
+            job,
+            model: model.to_owned(),
+            source,
+            chat: WireChat::of(&Chat::inputs(inputs)),
             partial: String::new(),
             embedding: None,
             terms: Terms::default(),
