@@ -277,6 +277,14 @@ fn a_key_uses_what_its_scope_has_and_no_more() {
     let ceiling = confined.json()["ceiling"].clone();
     assert_eq!(ceiling, json!({"zone": "device", "source": "key"}));
 
+    let (_, anthropic) = create(dir, &["claude", "--fronts", "anthropic"]);
+    let shown = [("x-api-key", anthropic.as_str())];
+    let messages = rig.call("POST", "/v1/messages", &shown, &question("far/m"));
+    assert_eq!(messages.status, 200, "{}", messages.body);
+    let refused = rig.call("POST", CHAT, &shown, &question("far/m"));
+    assert_eq!(refused.status, 403);
+    assert_eq!(refused.json()["error"]["code"], "front_not_allowed");
+
     let features = ["kiosk", "--features", "voice,search"];
     let (_, kiosk) = create(dir, &features);
     let with = |feature: &str| {
@@ -339,6 +347,22 @@ fn a_key_is_accounted_rotated_and_revoked_without_a_restart() {
     );
     let (code, out, err) = nearfar(&dir, &["key", "revoke", &id]);
     assert_eq!((code, out.contains(&id)), (0, true), "{err}");
+    let url = rig.daemon.url("");
+    let over_tcp = |key: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_nearfar"));
+        command
+            .env_clear()
+            .env("HOME", &dir)
+            .env("NEARFAR_KEY", key);
+        let args = ["chat", "--once", "hi", "--model", "far/m", "--url", &url];
+        command.args(args).stdin(Stdio::null()).output().unwrap()
+    };
+    let refused = over_tcp(&third);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(said.contains("revoked"), "{said}");
+    let (_, other) = create(&dir, &["cli"]);
+    assert!(over_tcp(&other).status.success());
+    assert_eq!(nearfar(&dir, &["key", "revoke", "cli"]).0, 0);
     let refused = rig.ask(&third, "far/m");
     assert_eq!(refused.status, 401);
     assert_eq!(refused.json()["error"]["code"], "revoked_api_key");
@@ -360,7 +384,7 @@ fn a_key_is_accounted_rotated_and_revoked_without_a_restart() {
 
     // The client's key went nowhere.
     let asked = rig.far.requests();
-    assert_eq!(asked.len(), 5);
+    assert_eq!(asked.len(), 6);
     for seen in &asked {
         assert_eq!(
             seen.header("authorization"),

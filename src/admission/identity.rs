@@ -20,6 +20,8 @@ pub struct Identity {
     feature: Option<Arc<str>>,
     /// The features that it may name; `None` for any.
     features: Option<Arc<[String]>>,
+    /// The dialects that it may speak; `None` for all.
+    fronts: Option<Arc<[String]>>,
 }
 
 /// A feature that the caller may not name, or must name.
@@ -47,6 +49,7 @@ impl Identity {
             ceiling: None,
             feature: None,
             features: None,
+            fronts: None,
         }
     }
 
@@ -86,6 +89,19 @@ impl Identity {
         self.key = Some(id);
         self.features = features;
         self
+    }
+
+    /// The same, for the fronts of these dialects only.
+    #[must_use]
+    pub fn at_fronts(mut self, fronts: Option<Arc<[String]>>) -> Self {
+        self.fronts = fronts;
+        self
+    }
+
+    /// Whether it may call the front of a dialect.
+    pub fn may_speak(&self, dialect: &str) -> bool {
+        let allowed = self.fronts.as_ref();
+        allowed.is_none_or(|fronts| fronts.iter().any(|front| front == dialect))
     }
 
     /// Who pays.

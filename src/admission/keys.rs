@@ -29,6 +29,8 @@ pub const DEFAULT_GRACE_MS: i64 = 24 * 3_600_000;
 const MAX_GRACE_MS: i64 = 30 * DEFAULT_GRACE_MS;
 /// Further than this no time lies (a hundred years).
 const MAX_AGE_MS: i64 = 100 * 365 * 24 * 3_600_000;
+/// The dialects of the fronts.
+const FRONTS: [&str; 3] = ["openai", "anthropic", "ollama"];
 /// How exactly the last use of a key is known.
 const USE_MS: i64 = 60_000;
 
@@ -68,6 +70,8 @@ pub struct NewKey {
     pub feature: Option<String>,
     /// Features that requests may name; any where it is not said.
     pub features: Option<Vec<String>>,
+    /// Fronts that it may call; all where it is not said.
+    pub fronts: Option<Vec<String>>,
     /// Patterns of targets; all where it is not said.
     pub targets: Option<Vec<String>>,
     /// Zones; all where it is not said.
@@ -88,6 +92,10 @@ pub enum Denied {
     Revoked,
     /// Its time is over.
     Expired,
+    /// There are several, and they are not the same.
+    Several,
+    /// It is for other fronts.
+    Front,
     /// The configuration does not know its tenant any more.
     NoTenant,
 }
@@ -100,6 +108,8 @@ impl Denied {
             Denied::Unknown => "unknown",
             Denied::Revoked => "revoked",
             Denied::Expired => "expired",
+            Denied::Several => "several",
+            Denied::Front => "front",
             Denied::NoTenant => "no_tenant",
         }
     }
@@ -163,14 +173,15 @@ impl Keys {
         }
     }
 
-    /// Who shows `tokens`: everything that a request has in place of a key.
-    /// What does not look like ours is somebody's placeholder, and no key.
+    /// Who shows `tokens` at the front of a dialect: everything that a request
+    /// has in place of a key. What does not look like ours is somebody's placeholder, and no key.
     ///
     /// # Errors
     /// Why they are not let in.
     pub fn identify<'t>(
         &self,
         tokens: impl Iterator<Item = &'t str>,
+        dialect: &str,
         required: bool,
         now_ms: i64,
     ) -> Result<Arc<Identity>, Denied> {
@@ -184,12 +195,16 @@ impl Keys {
         };
         // The same one twice is what a careful client does; two are a mistake.
         if ours.any(|other| other != first) {
-            return Err(Denied::Unknown);
+            return Err(Denied::Several);
         }
         let id = token::claimed_id(first).ok_or(Denied::Unknown)?;
         let ring = self.ring.load();
         let entry = ring.0.get(&id).ok_or(Denied::Unknown)?;
-        entry.check(first, now_ms)
+        let identity = entry.check(first, now_ms)?;
+        if !identity.may_speak(dialect) {
+            return Err(Denied::Front);
+        }
+        Ok(identity)
     }
 
     /// Whoever shows no key.
@@ -448,6 +463,7 @@ fn entry(tenants: &BTreeMap<String, Tenant>, key: Key, used: Arc<AtomicI64>) -> 
         let features = key.scope.features.clone().map(Arc::from);
         let identity = identity
             .with_key(Arc::from(key.id.as_str()), features)
+            .at_fronts(key.scope.fronts.clone().map(Arc::from))
             .for_feature(key.feature.as_deref().map(Arc::from))
             .narrowed(key.scope.grant());
         Arc::new(identity)
@@ -510,6 +526,10 @@ fn scope(new: &NewKey) -> Result<KeyScope, KeyProblem> {
                 "cloud" => Ok(Zone::Cloud),
                 _ => Err("a zone is device, site or cloud".to_owned()),
             }
+        })?,
+        fronts: list("fronts", new.fronts.as_deref(), |said| match FRONTS {
+            fronts if fronts.contains(&said) => Ok(said.to_owned()),
+            fronts => Err(format!("the fronts are {}", fronts.join(", "))),
         })?,
         features: list("features", new.features.as_deref(), |said| {
             text("features", said).map_err(|error| error.to_string())

@@ -29,7 +29,7 @@ fn named(name: &str) -> NewKey {
 }
 
 fn let_in(keys: &Keys, token: &str, now_ms: i64) -> Result<Arc<Identity>, Denied> {
-    keys.identify([token].into_iter(), false, now_ms)
+    keys.identify([token].into_iter(), "openai", false, now_ms)
 }
 
 #[test]
@@ -65,11 +65,11 @@ fn what_is_not_ours_is_a_placeholder_and_what_looks_like_ours_is_checked() {
             let_in(&keys, placeholder, NOW),
             Ok(Arc::clone(keys.nobody()))
         );
-        let required = keys.identify([placeholder].into_iter(), true, NOW);
+        let required = keys.identify([placeholder].into_iter(), "openai", true, NOW);
         assert_eq!(required, Err(Denied::Missing));
     }
     assert_eq!(
-        keys.identify([].into_iter(), true, NOW),
+        keys.identify([].into_iter(), "openai", true, NOW),
         Err(Denied::Missing)
     );
     let mut forged = token.reveal().to_owned();
@@ -84,11 +84,14 @@ fn what_is_not_ours_is_a_placeholder_and_what_looks_like_ours_is_checked() {
     }
     let both = [token.reveal(), other.reveal()];
     assert_eq!(
-        keys.identify(both.into_iter(), true, NOW),
-        Err(Denied::Unknown)
+        keys.identify(both.into_iter(), "openai", true, NOW),
+        Err(Denied::Several)
     );
     let twice = [token.reveal(), "unused", token.reveal()];
-    assert!(keys.identify(twice.into_iter(), true, NOW).is_ok());
+    assert!(
+        keys.identify(twice.into_iter(), "openai", true, NOW)
+            .is_ok()
+    );
 }
 
 #[test]
@@ -237,6 +240,28 @@ fn wrong_fields_are_named() {
 }
 
 #[test]
+fn a_key_for_some_fronts_is_not_let_in_at_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let keys = keys(&dir, &[]);
+    let new = NewKey {
+        fronts: Some(vec!["ollama".into(), "anthropic".into()]),
+        ..named("a")
+    };
+    let (_, token) = keys.create(&new, NOW).unwrap();
+    for (dialect, fine) in [("ollama", true), ("anthropic", true), ("openai", false)] {
+        let outcome = keys.identify([token.reveal()].into_iter(), dialect, false, NOW);
+        assert_eq!(outcome.is_ok(), fine, "{dialect}");
+        assert!(fine || outcome == Err(Denied::Front));
+    }
+    let wrong = NewKey {
+        fronts: Some(vec!["gemini".into()]),
+        ..named("a")
+    };
+    let error = keys.create(&wrong, NOW).err().unwrap().to_string();
+    assert!(error.contains("openai, anthropic, ollama"), "{error}");
+}
+
+#[test]
 fn the_last_use_is_known_to_the_minute_and_outlives_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let keys = keys(&dir, &[]);
@@ -311,6 +336,7 @@ proptest! {
                 targets: key_targets.map(parse),
                 zones: key_zones,
                 features: None,
+                fronts: None,
             },
             created_ms: 0,
             expires_ms: None,

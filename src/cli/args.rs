@@ -132,7 +132,8 @@ pub struct Serve {
 /// Where a verb finds the daemon.
 #[derive(Debug, Clone, Args)]
 pub struct Reach {
-    /// Talk to the daemon at this address of the device, instead of its control socket
+    /// Talk to the daemon at this address of the device, instead of its control socket; the key in
+    /// $NEARFAR_KEY is shown there
     #[arg(long, value_name = "URL")]
     pub url: Option<String>,
 }

@@ -21,6 +21,7 @@ use tokio::task::JoinHandle;
 
 use super::failed::Failed;
 use super::sse;
+use crate::config::paths;
 
 /// A connection that nobody takes within this time is not taken at all.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -153,6 +154,9 @@ impl Client {
                 "user-agent",
                 concat!("nearfar-cli/", env!("CARGO_PKG_VERSION")),
             );
+        if let (Client::Tcp(_), Some(key)) = (self, paths::api_key()) {
+            request = request.header("authorization", format!("Bearer {key}"));
+        }
         for (name, value) in headers {
             request = request.header(*name, value);
         }

@@ -103,6 +103,9 @@ pub struct Create {
     /// Zones that it may use: device, site, cloud [default: all]
     #[arg(long, value_name = "ZONES", value_delimiter = ',')]
     pub zones: Vec<String>,
+    /// Fronts that it may call: openai, anthropic, ollama [default: all]
+    #[arg(long, value_name = "FRONTS", value_delimiter = ',')]
+    pub fronts: Vec<String>,
     /// Features that its requests may name [default: any]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub features: Vec<String>,
@@ -200,6 +203,7 @@ fn new_key(create: &Create) -> Result<NewKey, Failed> {
         features: list(&create.features),
         targets: list(&create.targets),
         zones: list(&create.zones),
+        fronts: list(&create.fronts),
         expires_in_s,
     })
 }
@@ -240,6 +244,7 @@ impl<'a> Book<'a> {
                     "features": new.features,
                     "targets": new.targets,
                     "zones": new.zones,
+                    "fronts": new.fronts,
                     "expires_in_s": new.expires_in_s,
                 });
                 ask(client, Method::POST, "/admin/v1/keys", Some(&body))
@@ -443,6 +448,7 @@ fn details(key: &Value) -> String {
         ("state", word(key, "state")),
         ("targets", listed(&key["targets"], "all")),
         ("zones", listed(&key["zones"], "all")),
+        ("fronts", listed(&key["fronts"], "all")),
         ("features", listed(&key["features"], "any")),
         ("default feature", feature),
         ("created", time(&key["created_ms"], "unknown")),

@@ -25,6 +25,13 @@ pub fn found_config() -> Option<PathBuf> {
     (std::env::var_os("NEARFAR_CONFIG").is_some() || path.exists()).then_some(path)
 }
 
+/// The virtual key that verbs show where they talk over TCP: `$NEARFAR_KEY`. An
+/// argument would be open to all who can list processes.
+pub fn api_key() -> Option<String> {
+    let key = std::env::var_os("NEARFAR_KEY")?.into_string().ok()?;
+    (!key.is_empty()).then_some(key)
+}
+
 type Lookup<'a> = &'a dyn Fn(&str) -> Option<PathBuf>;
 
 fn state_dir_from(lookup: Lookup<'_>, root: bool) -> PathBuf {

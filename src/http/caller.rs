@@ -11,6 +11,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 
 use super::api::Api;
+use super::dialect::Dialect;
 use super::problem::Problem;
 use crate::admission::{Denied, Identity, WrongFeature};
 
@@ -22,7 +23,11 @@ impl FromRequestParts<Arc<Api>> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, Problem> {
         let tokens = tokens(&parts.headers).map(|(_, token)| token);
-        let known = api.gate.keys().identify(tokens, api.requires_key, now_ms());
+        let dialect = Dialect::of(parts.uri.path(), &parts.headers);
+        let known = api
+            .gate
+            .keys()
+            .identify(tokens, dialect.as_str(), api.requires_key, now_ms());
         known.map(Self).map_err(|denied| {
             // A probe that shows no key is none that was turned away.
             if parts.uri.path() != "/readyz" {
@@ -104,6 +109,16 @@ fn problem(denied: Denied, headers: &HeaderMap) -> Problem {
             "This key has expired. Use the one that took its place, or have another made with \
              `nearfar key create`.",
         ),
+        Denied::Several => Problem::unauthorized(
+            "invalid_api_key",
+            place,
+            "There are several keys in this request. Send one, in one header.",
+        ),
+        Denied::Front => Problem::out_of_scope(
+            "front_not_allowed",
+            place,
+            "This key is for other APIs than this one. `nearfar key show` tells for which.",
+        ),
         Denied::NoTenant => Problem::out_of_scope(
             "tenant_unknown",
             place,
@@ -168,6 +183,8 @@ mod tests {
             Denied::Unknown,
             Denied::Revoked,
             Denied::Expired,
+            Denied::Several,
+            Denied::Front,
             Denied::NoTenant,
         ] {
             let problem = problem(denied, &headers);

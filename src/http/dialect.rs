@@ -26,6 +26,15 @@ pub(crate) enum Dialect {
 }
 
 impl Dialect {
+    /// The word in a key's scope.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Openai => "openai",
+            Self::Anthropic => "anthropic",
+            Self::Ollama => "ollama",
+        }
+    }
+
     /// The dialect of a request, also of one that no route takes.
     pub(crate) fn of(path: &str, headers: &HeaderMap) -> Self {
         let under = |root: &str| {

@@ -46,6 +46,7 @@ pub(crate) fn shown(key: &Key, now_ms: i64) -> Value {
         "features": key.scope.features,
         "targets": key.scope.targets,
         "zones": key.scope.zones,
+        "fronts": key.scope.fronts,
         "created_ms": key.created_ms,
         "expires_ms": key.expires_ms,
         "last_used_ms": key.last_used_ms,

@@ -81,6 +81,9 @@ pub struct KeyScope {
     pub zones: Option<Vec<Zone>>,
     /// Features that its requests may name; `None` for any.
     pub features: Option<Vec<String>>,
+    /// Fronts that it may call, by their dialects; `None` for all.
+    #[serde(default)]
+    pub fronts: Option<Vec<String>>,
 }
 
 impl KeyScope {
@@ -312,6 +315,7 @@ mod tests {
                 targets: Some(vec![Pattern::parse("local/*").unwrap()]),
                 zones: Some(vec![Zone::Device, Zone::Site]),
                 features: Some(vec!["voice".into()]),
+                fronts: Some(vec!["ollama".into()]),
             },
             created_ms: 5,
             expires_ms: Some(i64::MAX),

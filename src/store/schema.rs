@@ -13,7 +13,7 @@ use super::StoreError;
 
 /// Migrations in order; the file's `user_version` counts those that were done.
 /// Never edit one that was released: add the next.
-const MIGRATIONS: &[&str] = &[
+pub(super) const MIGRATIONS: &[&str] = &[
     "
     CREATE TABLE requests (
         id INTEGER PRIMARY KEY,

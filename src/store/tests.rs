@@ -391,6 +391,38 @@ fn a_folder_that_is_not_there_is_an_error_that_names_the_file() {
     );
 }
 
+#[test]
+fn an_older_file_is_brought_up_to_date_and_keeps_its_rows() {
+    let dir = tempfile::tempdir().unwrap();
+    // As it was before rows named keys.
+    let connection = Connection::open(dir.path().join(LEDGER_FILE)).unwrap();
+    let old = &schema::MIGRATIONS[..2];
+    old.iter()
+        .for_each(|m| connection.execute_batch(m).unwrap());
+    let row_of_then = "INSERT INTO requests (time_ms, decision, tenant, feature, prompt_version,
+            conversation, endpoint, model, target, zone, ceiling, ceiling_source, reason, outcome,
+            failure, attempts, duration_ms, stream)
+         VALUES (1, 'd', 'default', '', '', '', '', '', '', '', '', '', '', 'ok', '', 1, 1.0, 0)";
+    connection.execute_batch(row_of_then).unwrap();
+    connection.pragma_update(None, "user_version", 2).unwrap();
+    drop(connection);
+    let ledger = Ledger::open(dir.path()).unwrap();
+    ledger.record(Row {
+        key: "key_1".into(),
+        ..row("ok")
+    });
+    ledger.flush();
+    let by_key = UsageQuery {
+        by: vec![Dimension::Key],
+        ..UsageQuery::default()
+    };
+    let lines = ledger.usage(&by_key).unwrap();
+    let keys = lines
+        .iter()
+        .map(|line| line.group[&Dimension::Key].as_str());
+    assert_eq!(keys.collect::<Vec<_>>(), ["", "key_1"]);
+}
+
 const LIMITED: &str = "NEARFAR_TEST_LIMITED_FILES";
 
 /// Runs a test again by itself, under a limit on the sizes of files (in blocks

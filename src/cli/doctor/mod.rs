@@ -1,6 +1,7 @@
 //! `nearfar doctor`: what is missing or unsafe here, and the mend. Looks, and
 //! changes nothing; works with and without a running daemon.
 
+mod access;
 mod machine;
 mod setup;
 
@@ -103,6 +104,7 @@ fn examine(config: Option<PathBuf>, state_dir: Option<PathBuf>) -> Vec<Finding> 
         findings.push(machine::disk(&config.state_dir));
         findings.extend(machine::memory(&config.state_dir));
         findings.extend(setup::keys(config));
+        findings.extend(access::keys(config));
         findings.push(setup::environment());
         let (running, daemon) = setup::daemon(&config.state_dir);
         findings.extend(daemon);
