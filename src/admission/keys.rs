@@ -128,8 +128,8 @@ pub enum KeyProblem {
     #[error("several keys have this name; say which by its id: {0}")]
     SeveralKeys(String),
     /// It is not good any more, so there is nothing to change.
-    #[error("the key was revoked; make another with `nearfar key create`")]
-    Revoked,
+    #[error("the key was revoked or has expired; make another with `nearfar key create`")]
+    NotGood,
     /// There are as many as there may be.
     #[error("there are {MAX_KEYS} keys, which is the limit; revoke one that is not needed")]
     TooMany,
@@ -329,8 +329,8 @@ impl Keys {
     ) -> Result<(Key, Token), KeyProblem> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut key = self.find(named)?;
-        if key.revoked_ms.is_some() {
-            return Err(KeyProblem::Revoked);
+        if key.revoked_ms.is_some() || key.expires_ms.is_some_and(|end| end <= now_ms) {
+            return Err(KeyProblem::NotGood);
         }
         let until = match grace_s {
             Some(seconds) => later(now_ms, seconds, MAX_GRACE_MS, "grace_s")?,

@@ -48,7 +48,7 @@ fn a_key_lets_in_until_it_is_revoked_also_after_a_restart() {
     assert_eq!(let_in(&again, token.reveal(), NOW), Err(Denied::Revoked));
     assert!(matches!(
         keys.rotate(&key.id, None, NOW),
-        Err(KeyProblem::Revoked)
+        Err(KeyProblem::NotGood)
     ));
     assert!(matches!(keys.find("kiosk"), Err(KeyProblem::NoSuchKey)));
     assert_eq!(keys.find(&key.id).unwrap().revoked_ms, Some(NOW + 1));
@@ -108,6 +108,8 @@ fn keys_expire_and_rotation_leaves_a_time_of_grace() {
         let_in(&keys, token.reveal(), NOW + HOUR),
         Err(Denied::Expired)
     );
+    let late = keys.rotate("short", None, NOW + HOUR);
+    assert!(matches!(late, Err(KeyProblem::NotGood)));
 
     let (key, old) = keys.create(&named("long"), NOW).unwrap();
     let (rotated, new) = keys.rotate("long", Some(60), NOW).unwrap();

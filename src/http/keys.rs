@@ -148,7 +148,7 @@ fn of_keys(problem: KeyProblem) -> Problem {
         KeyProblem::Field(field, mend) => return Problem::field(*field, mend.clone()),
         KeyProblem::NoSuchKey => (StatusCode::NOT_FOUND, "key_not_found"),
         KeyProblem::SeveralKeys(_) => (StatusCode::CONFLICT, "several_keys"),
-        KeyProblem::Revoked => (StatusCode::CONFLICT, "key_revoked"),
+        KeyProblem::NotGood => (StatusCode::CONFLICT, "key_not_good"),
         KeyProblem::TooMany => (StatusCode::CONFLICT, "too_many_keys"),
         KeyProblem::NoRandomness | KeyProblem::Store(_) | KeyProblem::NotKept(_) => {
             return Problem::of_ours("keys", problem.to_string());
