@@ -17,6 +17,7 @@ use crate::catalog::{Catalog, LocalModel};
 use crate::config::Config;
 use crate::conversations::{self, Conversations};
 use crate::execute::Links;
+use crate::export::Export;
 use crate::gate::Gate;
 use crate::guard::Guard;
 use crate::handover::{Handed, Role, Setup};
@@ -45,6 +46,9 @@ pub async fn run(
     tasks.spawn(keep_model_loaded(Arc::clone(&gate)));
     tasks.spawn(note_use_of_keys(Arc::clone(&gate.keys)));
     tasks.spawn(keep_budgets(Arc::clone(&gate)));
+    if let Some(export) = gate.export.clone() {
+        tasks.spawn(async move { export.run().await });
+    }
     let draining = gate.road.admission.watch_draining();
     ready();
     let within = serve(&gate, handed, &draining).await;
@@ -123,6 +127,10 @@ fn wire(setup: Setup, config: Config, use_limits: Arc<Limits>, stores: Stores) -
         rows.record(row);
     }));
 
+    let export = config
+        .fleet_ledger
+        .as_ref()
+        .map(|_| Arc::new(Export::new(Arc::clone(&ledger), egress.clone())));
     let listed = Arc::clone(&catalog);
     let road = Road {
         admission: Admission::new(config.server.max_requests),
@@ -166,6 +174,7 @@ fn wire(setup: Setup, config: Config, use_limits: Arc<Limits>, stores: Stores) -
         catalog,
         conversations: Arc::new(Conversations::new(kept)),
         keys,
+        export,
     })
 }
 

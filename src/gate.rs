@@ -18,6 +18,7 @@ use crate::cache::Cache;
 use crate::catalog::{Catalog, LocalModel};
 use crate::config::Config;
 use crate::conversations::Conversations;
+use crate::export::{self, Export};
 use crate::handover::{PartState, Role, Setup};
 use crate::limits::Limits;
 use crate::road::{Answer, Asked, Counted, Road, RoadError};
@@ -34,6 +35,7 @@ pub struct Gate {
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) conversations: Arc<Conversations>,
     pub(crate) keys: Arc<Keys>,
+    pub(crate) export: Option<Arc<Export>>,
 }
 
 /// The other processes, as `/readyz` tells of them.
@@ -153,6 +155,11 @@ impl Gate {
     /// Answers that are kept for the same question.
     pub fn cache(&self) -> &Cache {
         &self.road.cache
+    }
+
+    /// How the sending to the fleet's ledger goes; `None` where there is none.
+    pub fn export(&self) -> Option<export::State> {
+        self.export.as_ref().map(|export| export.state())
     }
 
     /// What the engine last said of itself.

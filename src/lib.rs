@@ -5,7 +5,8 @@
 //! [`limits`] say how much may be used, [`guard`] looks at what it holds,
 //! [`cache`] may know the answer,
 //! [`execute`] walks the decision's legs over the [`links`] to the other
-//! processes, [`account`] settles it. [`snapshot`] gathers what the decision
+//! processes, [`account`] settles it, [`export`] sends
+//! the ledger on to a fleet's. [`snapshot`] gathers what the decision
 //! may see from [`catalog`], [`health`] and the links. [`gate`] is what
 //! a handler may ask; [`http`] is what clients speak; [`handover`] is what the
 //! supervisor gives its children; [`app`] is the only wiring; [`supervisor`] starts and confines the
@@ -22,6 +23,7 @@ pub mod cli;
 pub mod config;
 pub mod conversations;
 pub mod execute;
+pub mod export;
 pub mod gate;
 pub mod guard;
 pub mod handover;

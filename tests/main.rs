@@ -7,6 +7,8 @@ mod egress_link;
 mod embeddings;
 mod fault_table;
 mod faults;
+#[cfg(feature = "postgres")]
+mod fleet_ledger;
 mod guard;
 mod keys;
 mod limits;

@@ -15,7 +15,7 @@ const FLOORS: [&[&str]; 11] = [
     &["config", "store", "catalog", "handover", "conversations"],
     &["telemetry", "health", "links", "guard", "limits", "cache"],
     &["snapshot"],
-    &["admission", "account"],
+    &["admission", "account", "export"],
     &["execute"],
     &["road"],
     &["gate"],

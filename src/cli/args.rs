@@ -360,6 +360,11 @@ pub enum ConfigCommand {
         nearfar config example > nearfar.toml\n\n\
         Exit codes: 0 done, 1 failed, 2 wrong usage.")]
     Example,
+    /// Print the statements that make the tables of a fleet's ledger
+    #[command(after_help = "Examples:\n  \
+        nearfar config fleet-ledger-sql | psql -d fleet\n\n\
+        Exit codes: 0 done, 1 failed, 2 wrong usage.")]
+    FleetLedgerSql,
     /// Print which file is read when none is named, and the state directory
     #[command(after_help = "Examples:\n  \
         nearfar config path\n\n\

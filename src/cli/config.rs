@@ -1,4 +1,4 @@
-//! `nearfar config check|example|path`.
+//! `nearfar config check|example|path|fleet-ledger-sql`.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -14,6 +14,7 @@ pub(super) fn run(command: ConfigCommand, state_dir: Option<PathBuf>) -> Result<
     match command {
         ConfigCommand::Check { file, json } => check(file, json, state_dir),
         ConfigCommand::Example => Ok(style::print(EXAMPLE)?),
+        ConfigCommand::FleetLedgerSql => Ok(style::print(nearfar_egress::LEDGER_SQL)?),
         ConfigCommand::Path { json } => path(json, state_dir),
     }
 }

@@ -83,6 +83,7 @@ fn head(status: &Value, style: Style) -> String {
         ("requests", requests(&status["requests"])),
         ("queue", queue(&status["engine"])),
         ("ledger", ledger(&status["ledger"])),
+        ("fleet", fleet_ledger(&status["fleet_ledger"])),
         ("model", model(&status["engine"])),
     ] {
         if !value.is_empty() {
@@ -111,6 +112,18 @@ fn ledger(ledger: &Value) -> String {
     match ledger["dropped_rows"].as_u64() {
         None | Some(0) => String::new(),
         Some(dropped) => format!("{dropped} rows could not be written; is the disk full?"),
+    }
+}
+
+/// How the sending to the fleet's ledger goes.
+fn fleet_ledger(fleet: &Value) -> String {
+    let Some(behind) = fleet["behind_rows"].as_u64() else {
+        return String::new();
+    };
+    match (fleet["error"].as_str(), behind) {
+        (Some(error), _) => format!("ledger {behind} rows behind: {error}"),
+        (None, 0) => "ledger has every row".to_owned(),
+        (None, _) => format!("ledger {behind} rows behind"),
     }
 }
 

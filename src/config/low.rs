@@ -12,6 +12,7 @@ use toml::de::{DeTable, DeValue};
 use super::access::{self, LowAccess, Tenant};
 use super::cache::{self, Cache};
 use super::errors::Notes;
+use super::fleet_ledger;
 use super::guard::{self, Guard};
 use super::limit::{self, Limit};
 use super::reader::{Section, as_section, as_text, nearest, shorten, wrong_type};
@@ -40,6 +41,7 @@ pub(super) struct Low {
     pub(super) limits: LowLimits,
     pub(super) use_limits: Vec<Limit>,
     pub(super) providers: Vec<LowProvider>,
+    pub(super) fleet_ledger: Option<fleet_ledger::Low>,
 }
 
 /// `[server]`.
@@ -168,6 +170,9 @@ impl Low {
         }
         if let Some(section) = root.section("providers", notes) {
             low.providers = providers(&section, notes);
+        }
+        if let Some(section) = root.section("fleet_ledger", notes) {
+            low.fleet_ledger = Some(fleet_ledger::low(section, notes));
         }
         root.finish(notes);
         low

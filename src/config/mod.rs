@@ -9,6 +9,7 @@
 mod access;
 pub mod cache;
 mod errors;
+mod fleet_ledger;
 pub mod guard;
 pub mod limit;
 mod low;
@@ -85,6 +86,8 @@ pub struct Config {
     /// Tokens of an answer whose request sets no bound, where a limit counts
     /// tokens or money.
     pub answer_tokens: u32,
+    /// `[fleet_ledger]`: where this device's ledger is sent.
+    pub fleet_ledger: Option<nearfar_egress::LedgerOptions>,
 }
 
 /// How often and how long a request is tried again.
@@ -219,6 +222,13 @@ pub struct Overrides {
 }
 
 impl Config {
+    /// Where all secrets are, each with what it is for.
+    pub fn secrets(&self) -> impl Iterator<Item = (&str, &nearfar_egress::KeySource)> {
+        let keys = self.providers.iter().map(|p| (p.name.as_str(), &p.key));
+        let ledger = self.fleet_ledger.iter();
+        keys.chain(ledger.map(|ledger| ("fleet_ledger", &ledger.password)))
+    }
+
     /// Reads a configuration. `path` names the file in messages and is what
     /// relative paths in it start from; an empty text is a whole configuration.
     ///
@@ -322,6 +332,10 @@ fn read(text: &str, path: Option<&Path>, overrides: &Overrides, notes: &mut Note
             .answer_tokens
             .and_then(|tokens| u32::try_from(tokens).ok())
             .unwrap_or(DEFAULT_ANSWER_TOKENS),
+        fleet_ledger: low
+            .fleet_ledger
+            .as_ref()
+            .and_then(|low| fleet_ledger::high(low, base, notes)),
     }
 }
 

@@ -7,6 +7,7 @@ use nearfar_domain::ids::LOCAL;
 use nearfar_domain::privacy::Zone;
 use nearfar_domain::target::{Capabilities, Dialect, RemoteZone};
 use nearfar_egress::{Auth, KeySource, Provider, habits_at, preset, presets};
+use toml::Spanned;
 
 use super::errors::{Notes, looks_like_a_key};
 use super::file_path;
@@ -201,16 +202,27 @@ fn key(
     base: Option<&Path>,
     notes: &mut Notes<'_>,
 ) -> Option<KeySource> {
-    let said: Vec<_> = [&low.key_file, &low.key_env, &low.key_credential]
-        .into_iter()
-        .flatten()
-        .collect();
+    let said = [&low.key_file, &low.key_env, &low.key_credential];
+    secret(path, "key", said, base, notes)
+}
+
+/// Where a secret is, which the configuration calls `key` or `password`. `said`
+/// are a file's path, a variable's name and a credential's name.
+pub(super) fn secret(
+    path: &str,
+    what: &str,
+    said: [&Option<Spanned<String>>; 3],
+    base: Option<&Path>,
+    notes: &mut Notes<'_>,
+) -> Option<KeySource> {
+    let [in_file, in_env, in_credential] = said;
+    let said: Vec<_> = said.into_iter().flatten().collect();
     if let [_, second, ..] = said.as_slice() {
         notes.at(
             second.span(),
             path,
-            "a provider has one key, but more than one place is named",
-            "keep one of key_file, key_credential and key_env",
+            format!("there is one {what}, but more than one place is named"),
+            format!("keep one of {what}_file, {what}_credential and {what}_env"),
         );
         return None;
     }
@@ -218,16 +230,19 @@ fn key(
         notes.at(
             said[0].span(),
             path,
-            "this looks like a key itself",
-            "put the key into a file that only nearfar may read, and name the file with key_file",
+            format!("this looks like a {what} itself"),
+            format!(
+                "put the {what} into a file that only nearfar may read, and name the file with \
+                 {what}_file"
+            ),
         );
         return None;
     }
-    if let Some(file) = &low.key_file {
-        let file = file_path(&format!("{path}.key_file"), file, base, notes);
+    if let Some(file) = in_file {
+        let file = file_path(&format!("{path}.{what}_file"), file, base, notes);
         return Some(KeySource::File(file));
     }
-    if let Some(name) = &low.key_env {
+    if let Some(name) = in_env {
         let text = name.get_ref();
         let fits = text.len() <= 128
             && !text.starts_with(|c: char| c.is_ascii_digit())
@@ -235,22 +250,22 @@ fn key(
         if !fits {
             notes.at(
                 name.span(),
-                format!("{path}.key_env"),
+                format!("{path}.{what}_env"),
                 "this is not the name of an environment variable",
-                "write a name, like key_env = \"OPENAI_API_KEY\"",
+                format!("write a name, like {what}_env = \"OPENAI_API_KEY\""),
             );
             return None;
         }
         return Some(KeySource::Env(text.clone()));
     }
-    let name = low.key_credential.as_ref()?;
+    let name = in_credential.as_ref()?;
     let text = name.get_ref();
     if text.len() > 128 || text.contains('/') || text.starts_with('.') {
         notes.at(
             name.span(),
-            format!("{path}.key_credential"),
+            format!("{path}.{what}_credential"),
             "a credential is a file's name inside the credentials directory, not a path",
-            "write the bare name, or use key_file for a path",
+            format!("write the bare name, or use {what}_file for a path"),
         );
         return None;
     }

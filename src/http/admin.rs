@@ -68,6 +68,9 @@ async fn status(State(api): State<Arc<Api>>) -> Response {
         "path": gate.ledger().path(),
         "dropped_rows": gate.ledger().dropped(),
     });
+    if let Some(state) = gate.export() {
+        body["fleet_ledger"] = json!(state);
+    }
     body["targets"] = gate.targets().iter().map(target).collect();
     json(StatusCode::OK, &body)
 }

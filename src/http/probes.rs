@@ -14,7 +14,7 @@ use super::problem::Problem;
 use super::reply::json;
 use crate::gate::{Gate, Part};
 use crate::handover::PartState;
-use crate::telemetry::{CacheGauges, Gauges, LimitGauge};
+use crate::telemetry::{CacheGauges, ExportGauges, Gauges, LimitGauge};
 
 /// Always 200 once the gate is up: restarting it would mend nothing else.
 pub(crate) async fn healthz() -> Response {
@@ -135,6 +135,12 @@ pub(crate) async fn metrics(State(api): State<Arc<Api>>, _: Caller) -> Response 
             .collect(),
         limits: limits.collect(),
         dropped_rows: gate.ledger().dropped(),
+        export: gate.export().map(|state| ExportGauges {
+            behind_rows: state.behind_rows,
+            sent_rows: state.sent_rows,
+            failed_batches: state.failed_batches,
+            up: state.error.is_none(),
+        }),
         in_flight: gate.under_way(),
         engine_queued: engine.queued,
         engine_running: engine.running,

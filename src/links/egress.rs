@@ -7,9 +7,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt;
 use nearfar_domain::events::{Event, Failure, FailureKind};
 use nearfar_domain::frames::{
-    Download, DownloadEvent, EgressJob, FromEgress, ProviderCard, ToEgress, VERSION, encode,
+    Download, DownloadEvent, EgressJob, FromEgress, LedgerBatch, LedgerEnd, ProviderCard, ToEgress,
+    VERSION, encode,
 };
 use nearfar_domain::ids::{JobId, TargetId};
 use tokio::sync::{mpsc, watch};
@@ -37,6 +39,7 @@ struct Live {
     outgoing: mpsc::Sender<Outgoing>,
     jobs: Arc<Jobs<Event>>,
     downloads: Arc<Jobs<DownloadEvent>>,
+    batches: Arc<Jobs<LedgerEnd>>,
 }
 
 impl EgressLink {
@@ -113,6 +116,24 @@ impl EgressLink {
         stream
     }
 
+    /// Stores rows in the fleet's ledger; the job's id is drawn here. Without
+    /// egress it fails at once. Dropping the future gives the job up.
+    pub async fn store(&self, mut batch: LedgerBatch) -> LedgerEnd {
+        let Some(live) = self.inner.seat.live() else {
+            return LedgerEnd::lost();
+        };
+        let job = JobId(self.inner.seat.next_job());
+        batch.job = job;
+        let Ok(frame) = encode(&ToEgress::Ledger(batch)) else {
+            return LedgerEnd::lost();
+        };
+        let mut stream = live.batches.open(job);
+        let flight = Some(stream.flight());
+        // A closed channel is a link that just died: the stream says so itself.
+        let _ = live.outgoing.send(Outgoing { frame, flight }).await;
+        stream.next().await.unwrap_or_else(LedgerEnd::lost)
+    }
+
     /// The providers, as egress last named them.
     pub fn cards(&self) -> Arc<Vec<ProviderCard>> {
         Arc::clone(&self.inner.cards.borrow())
@@ -154,6 +175,7 @@ impl Drop for Ending {
             self.inner.seat.leave(&live);
             live.jobs.close();
             live.downloads.close();
+            live.batches.close();
         }
     }
 }
@@ -163,6 +185,7 @@ async fn serve(inner: Arc<Inner>, stream: std::os::unix::net::UnixStream, genera
     let (outgoing, waiting) = mpsc::channel(MAX_OUTGOING);
     let jobs = Jobs::new(Arc::clone(&cancels));
     let downloads = Jobs::new(Arc::clone(&cancels));
+    let batches = Jobs::new(Arc::clone(&cancels));
     let mut ending = Ending {
         inner: Arc::clone(&inner),
         live: None,
@@ -183,6 +206,7 @@ async fn serve(inner: Arc<Inner>, stream: std::os::unix::net::UnixStream, genera
                 outgoing: outgoing.clone(),
                 jobs: Arc::clone(&jobs),
                 downloads: Arc::clone(&downloads),
+                batches: Arc::clone(&batches),
             });
             inner.cards.send_replace(Arc::new(providers));
             ending.live = Some(Arc::clone(&live));
@@ -196,6 +220,7 @@ async fn serve(inner: Arc<Inner>, stream: std::os::unix::net::UnixStream, genera
             FromEgress::Hello { .. } | FromEgress::Pong(_) => {}
             FromEgress::Event { job, event } => live.jobs.deliver(job, event),
             FromEgress::Download { job, event } => live.downloads.deliver(job, event),
+            FromEgress::Ledger { job, end } => live.batches.deliver(job, end),
         }
         Ok(())
     };

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use nearfar_domain::events::{Event, Failure, FailureKind};
-use nearfar_domain::frames::DownloadEvent;
+use nearfar_domain::frames::{DownloadEvent, LedgerEnd};
 
 use super::locked;
 
@@ -124,6 +124,30 @@ impl Piece for DownloadEvent {
             message: "Progress of the download was not read.".to_owned(),
             retryable: true,
         }
+    }
+}
+
+impl Piece for LedgerEnd {
+    fn bytes(&self) -> usize {
+        size_of::<LedgerEnd>()
+    }
+
+    fn join(&mut self, next: Self) -> Option<Self> {
+        Some(next)
+    }
+
+    fn is_last(&self) -> bool {
+        true
+    }
+
+    fn lost() -> Self {
+        LedgerEnd::Failed {
+            message: "the egress process is not there; it is being restarted".to_owned(),
+        }
+    }
+
+    fn overrun() -> Self {
+        Self::lost()
     }
 }
 

@@ -6,13 +6,15 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, params};
+use tokio::sync::Notify;
 
+use super::export::{self, Progress, Unsent};
 use super::{LEDGER_FILE, LimitUse, Row, StoreError, UsageLine, UsageQuery, limits, schema, usage};
 
 /// Rows that may wait for the writer.
@@ -36,12 +38,23 @@ pub struct Ledger {
     path: PathBuf,
     queue: Option<SyncSender<Order>>,
     dropped: Arc<AtomicU64>,
+    written: Arc<Written>,
     writer: Option<JoinHandle<()>>,
+}
+
+/// What was written last, for whoever sends rows on.
+#[derive(Debug, Default)]
+struct Written {
+    /// The newest row's id.
+    newest: AtomicI64,
+    /// Told after each batch.
+    more: Notify,
 }
 
 enum Order {
     Row(Box<Row>),
     Limits(Vec<LimitUse>),
+    Export(Progress),
     Flush(SyncSender<()>),
 }
 
@@ -65,7 +78,14 @@ impl Ledger {
         };
         let (queue, orders) = sync_channel(QUEUE);
         let dropped = Arc::new(AtomicU64::new(0));
+        let written = Arc::new(Written::default());
+        let known = connection
+            .as_ref()
+            .and_then(|open| export::state(open).ok());
+        let newest = known.map_or(0, |state| state.newest);
+        written.newest.store(newest, Ordering::Relaxed);
         let writer = Writer {
+            written: Arc::clone(&written),
             path: path.clone(),
             connection,
             dropped: Arc::clone(&dropped),
@@ -84,6 +104,7 @@ impl Ledger {
             path,
             queue: Some(queue),
             dropped,
+            written,
             writer: Some(thread),
         })
     }
@@ -144,6 +165,48 @@ impl Ledger {
         })
     }
 
+    /// The next rows for the fleet's ledger; `known` is what the caller sent
+    /// last: the name of the ledger and the last row's id. Blocks on the disk.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn unsent(&self, known: Option<(&str, i64)>) -> Result<Unsent, StoreError> {
+        let mut connection = schema::open_reader(&self.path)?;
+        export::unsent(&mut connection, known).map_err(|error| schema::failed(&self.path, &error))
+    }
+
+    /// Notes that the fleet's ledger has all rows up to this one. Never blocks;
+    /// when it is lost, the rows are sent again, which changes nothing there.
+    pub fn sent(&self, daemon: &str, id: i64) {
+        self.export(Progress::Sent {
+            daemon: daemon.to_owned(),
+            id,
+        });
+    }
+
+    /// Notes that this name is another ledger's, so that a new one is drawn.
+    pub fn rename(&self, daemon: &str) {
+        self.export(Progress::Rename {
+            daemon: daemon.to_owned(),
+        });
+    }
+
+    fn export(&self, progress: Progress) {
+        let Some(queue) = &self.queue else { return };
+        // A full queue: what is not noted is done once more.
+        let _ = queue.try_send(Order::Export(progress));
+    }
+
+    /// The newest row's id.
+    pub fn newest(&self) -> i64 {
+        self.written.newest.load(Ordering::Relaxed)
+    }
+
+    /// Resolves once rows were written since the last call.
+    pub async fn written(&self) {
+        self.written.more.notified().await;
+    }
+
     /// The ledger's file.
     pub fn path(&self) -> &Path {
         &self.path
@@ -165,6 +228,7 @@ struct Writer {
     /// `None` while the disk does not let us open it.
     connection: Option<Connection>,
     dropped: Arc<AtomicU64>,
+    written: Arc<Written>,
     reported: u64,
     report_at: Instant,
 }
@@ -176,7 +240,7 @@ impl Writer {
             let more = gather(orders, &mut batch);
             let mut flushed = Vec::new();
             batch.retain_mut(|order| match order {
-                Order::Row(_) | Order::Limits(_) => true,
+                Order::Row(_) | Order::Limits(_) | Order::Export(_) => true,
                 Order::Flush(done) => {
                     flushed.push(done.clone());
                     false
@@ -200,19 +264,27 @@ impl Writer {
         if batch.is_empty() {
             return;
         }
-        let Err(error) = self.try_write(batch) else {
-            return;
-        };
-        self.dropped
-            .fetch_add(batch.len() as u64, Ordering::Relaxed);
-        if Instant::now() >= self.report_at {
-            tracing::error!(rows = batch.len(), "{error}");
+        let rows = batch.iter().filter(|order| matches!(order, Order::Row(_)));
+        let rows = rows.count() as u64;
+        match self.try_write(batch) {
+            Ok(newest) => {
+                if let Some(newest) = newest {
+                    self.written.newest.store(newest, Ordering::Relaxed);
+                    self.written.more.notify_one();
+                }
+            }
+            Err(error) => {
+                self.dropped.fetch_add(rows, Ordering::Relaxed);
+                if Instant::now() >= self.report_at {
+                    tracing::error!(rows, "{error}");
+                }
+            }
         }
     }
 
     /// A file that turns out to be corrupt is replaced, and the batch goes into
-    /// the new one.
-    fn try_write(&mut self, batch: &[Order]) -> Result<(), StoreError> {
+    /// the new one. Returns the id of the batch's last row.
+    fn try_write(&mut self, batch: &[Order]) -> Result<Option<i64>, StoreError> {
         let connection = match &mut self.connection {
             Some(connection) => connection,
             none => none.insert(schema::open_writer(&self.path)?),
@@ -276,7 +348,8 @@ fn gather(orders: &Receiver<Order>, batch: &mut Vec<Order>) -> bool {
     true
 }
 
-fn insert_all(connection: &mut Connection, batch: &[Order]) -> rusqlite::Result<()> {
+fn insert_all(connection: &mut Connection, batch: &[Order]) -> rusqlite::Result<Option<i64>> {
+    let mut newest = None;
     let transaction = connection.transaction()?;
     {
         let mut insert = transaction.prepare_cached(
@@ -298,6 +371,10 @@ fn insert_all(connection: &mut Connection, batch: &[Order]) -> rusqlite::Result<
                 Order::Row(row) => row,
                 Order::Limits(figures) => {
                     limits::keep(&transaction, figures)?;
+                    continue;
+                }
+                Order::Export(progress) => {
+                    export::note(&transaction, progress)?;
                     continue;
                 }
                 Order::Flush(_) => continue,
@@ -340,6 +417,7 @@ fn insert_all(connection: &mut Connection, batch: &[Order]) -> rusqlite::Result<
                 row.saved_local_micro.map(count),
             ])?;
             let request = transaction.last_insert_rowid();
+            newest = Some(request);
             for leg in &row.failed_legs {
                 insert_leg.execute(params![
                     request,
@@ -351,7 +429,8 @@ fn insert_all(connection: &mut Connection, batch: &[Order]) -> rusqlite::Result<
             }
         }
     }
-    transaction.commit()
+    transaction.commit()?;
+    Ok(newest)
 }
 
 fn text(field: &str) -> &str {

@@ -5,6 +5,7 @@
 //! file's shape and its migrations are in `schema`. Nothing here knows of
 //! HTTP, targets or policy: a row is what the accounting wrote down.
 
+mod export;
 mod keys;
 mod ledger;
 mod limits;
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use export::Unsent;
 pub use keys::{KEYS_FILE, Key, KeyScope, KeyStore, KeysError, TokenHash};
 pub use ledger::Ledger;
 pub use limits::LimitUse;

@@ -77,6 +77,14 @@ pub(super) const MIGRATIONS: &[&str] = &[
         PRIMARY KEY (name, measure, subject)
     ) STRICT, WITHOUT ROWID;
 ",
+    "
+    CREATE TABLE export (
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        daemon TEXT NOT NULL,
+        sent INTEGER NOT NULL
+    ) STRICT;
+    INSERT INTO export VALUES (1, lower(hex(randomblob(16))), 0);
+",
 ];
 
 /// Opens the ledger for writing: creates it with mode 0600, brings it up to

@@ -9,7 +9,7 @@ use rusqlite::Connection;
 
 use super::*;
 
-fn row(outcome: &str) -> Row {
+pub(super) fn row(outcome: &str) -> Row {
     Row {
         time_ms: 1_700_000_000_000,
         decision: "dec_00".into(),

@@ -205,6 +205,14 @@ fn egress(setup: &Setup, config: Config, incoming: Incoming, replies: &Replies) 
         providers: config.providers,
         credentials_dir: config.credentials_dir,
         incoming_dir: setup.state_dir.join("models/incoming"),
+        fleet_ledger: config.fleet_ledger.map(|mut ledger| {
+            if ledger.device.is_empty() {
+                // Egress may read `/proc`, whatever else it may not.
+                let host = std::fs::read_to_string("/proc/sys/kernel/hostname");
+                ledger.device = host.unwrap_or_default().trim().to_owned();
+            }
+            ledger
+        }),
     };
     let ended = runtime.block_on(nearfar_egress::serve(links, options, drain));
     runtime.shutdown_timeout(Duration::from_millis(200));

@@ -122,9 +122,8 @@ fn is_set(name: &str) -> bool {
 /// name, and the addresses that go with them. Warns about keys that are set.
 fn key_variables(config: &Config) -> Vec<String> {
     let named: Vec<String> = config
-        .providers
-        .iter()
-        .filter_map(|p| match &p.key {
+        .secrets()
+        .filter_map(|(_, key)| match key {
             KeySource::Env(name) => Some(name.clone()),
             KeySource::None | KeySource::File(_) | KeySource::Credential(_) => None,
         })

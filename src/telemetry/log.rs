@@ -10,11 +10,12 @@ use crate::store::Row;
 
 /// Every field that a log line may carry. None of them can hold content. A
 /// field that is not here shows as `name=?`, so that its author notices.
-const FIELDS: [&str; 50] = [
+const FIELDS: [&str; 51] = [
     "action",
     "addr",
     "architecture",
     "attempts",
+    "behind_rows",
     "bytes",
     "completion_tokens",
     "connections",

@@ -65,6 +65,8 @@ pub struct Gauges {
     pub limits: Vec<LimitGauge>,
     /// Rows that the ledger had to drop since the start.
     pub dropped_rows: u64,
+    /// The sending to the fleet's ledger; `None` where there is none.
+    pub export: Option<ExportGauges>,
     /// Requests under way.
     pub in_flight: usize,
     /// Jobs that wait in the engine.
@@ -98,6 +100,19 @@ pub struct CacheGauges {
     pub bytes: usize,
     /// What the served ones had cost when they were made, in micro-units.
     pub saved_micro: u64,
+}
+
+/// How the sending to the fleet's ledger goes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ExportGauges {
+    /// Rows that it does not have yet.
+    pub behind_rows: u64,
+    /// Rows that it took since the start.
+    pub sent_rows: u64,
+    /// Batches that it did not take since the start.
+    pub failed_batches: u64,
+    /// Whether it took the last batch.
+    pub up: bool,
 }
 
 impl Default for Metrics {
@@ -274,6 +289,9 @@ impl Metrics {
             "Rows that the ledger had to drop",
             ConstCounter::new(gauges.dropped_rows),
         );
+        if let Some(export) = gauges.export {
+            register_export(&mut registry, export);
+        }
         registry.register(
             "engine_queue",
             "Jobs that wait in the engine",
@@ -355,6 +373,29 @@ impl CacheGauges {
             registry.register(name, help, ConstGauge::new(value));
         }
     }
+}
+
+fn register_export(registry: &mut Registry, export: ExportGauges) {
+    registry.register(
+        "ledger_export_behind_rows",
+        "Rows that the fleet's ledger does not have yet",
+        ConstGauge::new(i64::try_from(export.behind_rows).unwrap_or(i64::MAX)),
+    );
+    registry.register(
+        "ledger_exported_rows",
+        "Rows that the fleet's ledger took",
+        ConstCounter::new(export.sent_rows),
+    );
+    registry.register(
+        "ledger_export_failed_batches",
+        "Batches of rows that the fleet's ledger did not take",
+        ConstCounter::new(export.failed_batches),
+    );
+    registry.register(
+        "ledger_export_up",
+        "Whether the fleet's ledger took the last batch",
+        ConstGauge::new(i64::from(export.up)),
+    );
 }
 
 /// Time per output token after the first, where both are known.

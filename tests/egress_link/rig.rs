@@ -119,6 +119,7 @@ impl Rig {
             providers,
             credentials_dir: Some(folder.path().to_owned()),
             incoming_dir: folder.path().join("incoming"),
+            fleet_ledger: None,
         };
         let (links, accepted) = mpsc::channel(4);
         let (drain, draining) = watch::channel(false);
@@ -342,7 +343,9 @@ impl Link {
                 events.push(event);
             }
             FromEgress::Pong(number) => self.pongs.push(number),
-            FromEgress::Hello { .. } | FromEgress::Download { .. } => panic!("out of place"),
+            FromEgress::Hello { .. } | FromEgress::Download { .. } | FromEgress::Ledger { .. } => {
+                panic!("out of place")
+            }
         }
     }
 }

@@ -6,6 +6,8 @@ pub mod billed;
 pub mod daemon;
 pub mod double;
 pub mod http2;
+#[cfg(any(feature = "postgres", feature = "valkey"))]
+pub mod servers;
 pub mod wire;
 
 use std::path::PathBuf;

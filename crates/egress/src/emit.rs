@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nearfar_domain::events::Event;
-use nearfar_domain::frames::{DownloadEvent, FromEgress};
+use nearfar_domain::frames::{DownloadEvent, FromEgress, LedgerEnd};
 use nearfar_domain::ids::JobId;
 use tokio::sync::mpsc;
 
@@ -43,6 +43,12 @@ impl Emitter {
         let last = !matches!(event, DownloadEvent::Progress { .. });
         let job = self.job;
         self.send(FromEgress::Download { job, event }, last).await
+    }
+
+    /// The end of a batch of the ledger's rows.
+    pub(crate) async fn ledger(&self, end: LedgerEnd) -> Result<(), Gone> {
+        let job = self.job;
+        self.send(FromEgress::Ledger { job, end }, true).await
     }
 
     async fn send(&self, frame: FromEgress, last: bool) -> Result<(), Gone> {

@@ -8,7 +8,7 @@
 //! [`anthropic`], [`gemini`] and [`bedrock`], chosen in [`codec`]: pure, no I/O,
 //! tested without a network. `auth` shows the key as each wants it.
 //! [`sse`] cuts a stream into messages, [`upstream`] reads errors. `download`
-//! fetches model files.
+//! fetches model files, `ledger` stores rows in the fleet's ledger.
 //!
 //! What is not here: any decision (a job names its provider and model), retries
 //! on other providers (the gate walks the legs), and prompts in logs.
@@ -26,6 +26,7 @@ mod exchange;
 pub mod gemini;
 mod google;
 mod job;
+mod ledger;
 mod link;
 mod object;
 pub mod openai;
@@ -37,9 +38,12 @@ mod reading;
 mod secrets;
 pub mod socket;
 pub mod sse;
+#[cfg(any(feature = "postgres", feature = "valkey"))]
+mod tls;
 pub mod upstream;
 
 pub use auth::Auth;
+pub use ledger::{LEDGER_SQL, LedgerOptions};
 pub use link::serve;
 pub use presets::{habits_at, preset, presets};
 pub use provider::{KeySource, Options, Provider};

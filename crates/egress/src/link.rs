@@ -24,6 +24,7 @@ use crate::emit::{Emitter, until_cancelled};
 use crate::exchange::Upstream;
 use crate::google::Tokens;
 use crate::job;
+use crate::ledger::FleetLedger;
 use crate::provider::{Options, Provider};
 use crate::secrets::{Key, base_url_from};
 use crate::socket::{self, Incoming, Outgoing};
@@ -43,6 +44,7 @@ struct Shared {
     upstreams: Vec<Upstream>,
     clients: Clients,
     downloads: Downloads,
+    ledger: FleetLedger,
 }
 
 /// Serves links to the gate until `links` is closed and the last link ended,
@@ -104,6 +106,7 @@ impl Shared {
             upstreams,
             clients: Clients::default(),
             downloads: Downloads::new(options.incoming_dir, directory.as_deref()),
+            ledger: FleetLedger::new(options.fleet_ledger, directory.as_deref()),
         }
     }
 
@@ -280,6 +283,19 @@ impl Link {
                 let Some(token) = self.token(job) else { return };
                 self.spawn(job, async move {
                     shared.downloads.run(download, &emit, token).await;
+                });
+            }
+            ToEgress::Ledger(batch) => {
+                let (job, shared) = (batch.job, self.shared.clone());
+                let emit = self.emitter(job);
+                let Some(token) = self.token(job) else { return };
+                self.spawn(job, async move {
+                    let work = async {
+                        let end = shared.ledger.store(&batch).await;
+                        // A gate that is gone sends the rows again.
+                        let _ = emit.ledger(end).await;
+                    };
+                    until_cancelled(work, token.cancelled()).await;
                 });
             }
             ToEgress::Ping(number) => self.pong = Some(number),

@@ -69,4 +69,6 @@ pub struct Options {
     pub credentials_dir: Option<PathBuf>,
     /// The only folder that downloads may be written to.
     pub incoming_dir: PathBuf,
+    /// The fleet's ledger, where there is one.
+    pub fleet_ledger: Option<crate::ledger::LedgerOptions>,
 }

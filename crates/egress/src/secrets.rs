@@ -120,6 +120,24 @@ pub(crate) fn load(
     source: &KeySource,
     directory: Option<&Path>,
 ) -> Result<Option<SecretString>, NoKey> {
+    let Some(secret) = load_any(source, directory)? else {
+        return Ok(None);
+    };
+    let key = secret.expose_secret();
+    // A service account's key file is no header; what it is exchanged for is.
+    let is_file =
+        key.starts_with('{') && serde_json::from_str::<serde::de::IgnoredAny>(key).is_ok();
+    if !is_file && !key.bytes().all(|byte| (0x21..=0x7e).contains(&byte)) {
+        return Err(NoKey::NotAHeader(source.describe()));
+    }
+    Ok(Some(secret))
+}
+
+/// Reads a password, which may hold any characters, from its place.
+pub(crate) fn load_any(
+    source: &KeySource,
+    directory: Option<&Path>,
+) -> Result<Option<SecretString>, NoKey> {
     let place = source.describe();
     let text = match source {
         KeySource::None => return Ok(None),
@@ -143,12 +161,6 @@ pub(crate) fn load(
     let key = text.trim();
     if key.is_empty() {
         return Err(NoKey::Empty(place));
-    }
-    // A service account's key file is no header; what it is exchanged for is.
-    let is_file =
-        key.starts_with('{') && serde_json::from_str::<serde::de::IgnoredAny>(key).is_ok();
-    if !is_file && !key.bytes().all(|byte| (0x21..=0x7e).contains(&byte)) {
-        return Err(NoKey::NotAHeader(place));
     }
     Ok(Some(SecretString::from(key)))
 }

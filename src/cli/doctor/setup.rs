@@ -122,12 +122,11 @@ pub(super) fn state_dir(dir: &Path) -> Vec<Finding> {
 /// Where each configured provider's key lies, and who could read it.
 pub(super) fn keys(config: &Config) -> Vec<Finding> {
     config
-        .providers
-        .iter()
-        .map(|provider| {
-            let check = format!("key {}", provider.name);
-            match &provider.key {
-                KeySource::None => Finding::ok(&check, "this provider takes none"),
+        .secrets()
+        .map(|(name, key)| {
+            let check = format!("key {name}");
+            match key {
+                KeySource::None => Finding::ok(&check, "none is configured"),
                 KeySource::File(path) => key_file(&check, path),
                 KeySource::Env(name) if std::env::var_os(name).is_some() => Finding::warn(
                     &check,
@@ -269,6 +268,14 @@ pub(super) fn daemon(state_dir: &Path) -> (bool, Vec<Finding>) {
             "ledger",
             format!("{dropped} rows could not be written"),
             "make room on the disk, then restart nearfar",
+        ));
+    }
+    if let Some(error) = status["fleet_ledger"]["error"].as_str() {
+        let behind = status["fleet_ledger"]["behind_rows"].as_u64().unwrap_or(0);
+        findings.push(Finding::fail(
+            "fleet ledger",
+            format!("it takes no rows, {behind} wait on this device: {error}"),
+            "rows are sent once the server is back; see fleet_ledger in the configuration",
         ));
     }
     let reports = status["sandbox"]

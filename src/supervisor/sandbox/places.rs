@@ -67,7 +67,7 @@ fn graphics(folder: &Path) -> Vec<PathBuf> {
 
 /// Where keys and certificates are.
 fn secrets(config: &Config) -> Vec<PathBuf> {
-    let keys = config.providers.iter().filter_map(|p| match &p.key {
+    let keys = config.secrets().filter_map(|(_, key)| match key {
         KeySource::File(path) => Some(path.clone()),
         KeySource::None | KeySource::Env(_) | KeySource::Credential(_) => None,
     });

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::ledger::{LedgerBatch, LedgerEnd};
 use super::wire::WireChat;
 use crate::events::Event;
 use crate::ids::JobId;
@@ -98,6 +99,8 @@ pub enum ToEgress {
     Cancel(JobId),
     /// Fetch a model's file.
     Download(Download),
+    /// Store rows in the fleet's ledger.
+    Ledger(LedgerBatch),
     /// Answer with `Pong`.
     Ping(u64),
 }
@@ -177,6 +180,13 @@ pub enum FromEgress {
         job: JobId,
         /// The step.
         event: DownloadEvent,
+    },
+    /// The end of a [`LedgerBatch`].
+    Ledger {
+        /// The job.
+        job: JobId,
+        /// How it ended.
+        end: LedgerEnd,
     },
     /// The answer to `Ping`.
     Pong(u64),

@@ -11,6 +11,7 @@
 mod codec;
 mod egress;
 mod engine;
+mod ledger;
 mod terms;
 mod wire;
 
@@ -22,6 +23,7 @@ pub use engine::{
     Confidence, DraftLoad, DraftSource, EngineJob, EngineState, FromEngine, KvNumbers, LoadedModel,
     LoadingModel, ModelLoad, ModelSource, Timings, ToEngine, Tuning,
 };
+pub use ledger::{LedgerBatch, LedgerEnd, LedgerLeg, LedgerRow};
 pub use terms::{Priority, Purpose, Terms};
 pub use wire::WireChat;
 
