@@ -154,7 +154,7 @@ class Nearfar(Gateway):
 
 
 class LiteLLM(Gateway):
-    """The proxy with one worker, without a database, callbacks or logs of requests."""
+    """The proxy with one worker, without a database, callbacks or logs of requests. It wants a master key, which Direct's header has."""
 
     name, version = "litellm", "1.106.2"
 
@@ -164,7 +164,7 @@ class LiteLLM(Gateway):
             "model_list:\n  - model_name: double\n    litellm_params:\n      model: openai/double\n"
             f"      api_base: http://127.0.0.1:{double}/v1\n      api_key: sk-double\n"
             "litellm_settings:\n  set_verbose: false\n  telemetry: false\n  num_retries: 0\n"
-            "general_settings:\n  disable_spend_logs: true\n"
+            "general_settings:\n  master_key: sk-none\n  disable_spend_logs: true\n"
         )
         self.address = f"127.0.0.1:{port}"
         command = [str(args.cache / "litellm/bin/litellm"), "--config", str(config), "--host", "127.0.0.1", "--port", str(port),

@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use nearfar_domain::events::{Event, Failure, FailureKind};
 use nearfar_domain::frames::TimeLimits;
 use reqwest::Response;
@@ -18,6 +19,8 @@ use crate::sse;
 
 /// A whole answer is refused beyond this, in bytes: it must fit into a frame.
 const MAX_ANSWER_BYTES: usize = 32 << 20;
+/// Of an answer that is wanted whole, about this much is read at once.
+const MAX_GATHERED_BYTES: usize = 64 << 10;
 /// What is read of a finished answer's rest.
 const MAX_REST_BYTES: usize = 64 << 10;
 /// How long the end marker and the usage may take once the answer is whole.
@@ -87,6 +90,10 @@ impl Reading<'_> {
         let (mut lines, mut alive) = (0, Instant::now());
         let mut alarm = std::pin::pin!(sleep_until(alive));
         loop {
+            let mut ended = false;
+            if self.joined {
+                (piece, ended) = gather(&mut response, piece).await;
+            }
             let taken = cutter.push(&piece, self.provider, &mut self.decoder, &mut events);
             if self.joined {
                 join(&mut events);
@@ -102,6 +109,9 @@ impl Reading<'_> {
             if self.decoder.is_complete() {
                 drain(response).await;
                 return Ok(());
+            }
+            if ended {
+                break;
             }
             match self.next(&mut response, alive, alarm.as_mut()).await {
                 Some(Ok(next)) => piece = next,
@@ -188,6 +198,37 @@ impl Reading<'_> {
         let decoded = self.decoder.whole(&body, &mut events);
         self.emit.events(&mut events).await?;
         Ok(decoded?)
+    }
+}
+
+/// Adds what is at hand to a piece, and says whether the stream ended there. What
+/// the network brings at once comes in as many pieces as the provider wrote.
+async fn gather(response: &mut Response, first: Bytes) -> (Bytes, bool) {
+    let mut gathered = Vec::new();
+    let together = |gathered: Vec<u8>| match gathered.is_empty() {
+        true => first.clone(),
+        false => Bytes::from(gathered),
+    };
+    loop {
+        let mut next = response.chunk().now_or_never();
+        if next.is_none() {
+            // The connection has its turn: it may hold one more.
+            tokio::task::yield_now().await;
+            next = response.chunk().now_or_never();
+        }
+        match next {
+            None => return (together(gathered), false),
+            Some(Ok(None) | Err(_)) => return (together(gathered), true),
+            Some(Ok(Some(more))) => {
+                if gathered.is_empty() {
+                    gathered.extend_from_slice(&first);
+                }
+                gathered.extend_from_slice(&more);
+            }
+        }
+        if gathered.len() > MAX_GATHERED_BYTES {
+            return (together(gathered), false);
+        }
     }
 }
 
