@@ -6,7 +6,9 @@ through a cache like nearfar's: a question whose nearest earlier one is at least
 near as the threshold, and has the same figures, is a hit. A hit on another intent
 is wrong. A hit on the same intent may be wrong, too ("how do i make chili", "how do
 i make a curry"): `--sample N` prints pairs of each band to be judged by a person,
-and `--judged FILE` counts a file of such judgements (1 or 0, tab, text, tab, text).
+and `--judged FILE` counts a file of such judgements (1 or 0, the band's lower edge,
+the kept question, the asked one). The cache's rule about the order of words is not
+played here.
 
     nearfar model add all-minilm-l6-v2   # or a folder of it
     python benches/semantic_cache.py clinc150_train_val.json --url http://127.0.0.1:4141
@@ -112,18 +114,18 @@ def main():
 
 
 def judge(rows, made, path):
-    place = {text: at for at, (text, _) in enumerate(rows)}
-    pairs = []
+    bands = {}
     for line in open(path):
-        if line.startswith("#"):
-            continue
-        same, one, other = line.rstrip("\n").split("\t")
-        pairs.append((float(made[place[one]] @ made[place[other]]), int(same)))
-    print("threshold  judged pairs at least as near  the same question")
-    for threshold in THRESHOLDS:
-        above = [same for cosine, same in pairs if cosine >= threshold]
-        if above:
-            print(f"{threshold:9.2f} {len(above):29d} {sum(above) / len(above):18.1%}")
+        if not line.startswith("#"):
+            same, band, _kept, _asked = line.rstrip("\n").split("\t")
+            bands.setdefault(float(band), []).append(int(same))
+    edges = sorted(bands)
+    hits = [hit[0] for hit in play(rows, made, edges[0], True)]
+    sizes = np.histogram(hits, edges + [1.01])[0]
+    right = sizes * [sum(bands[band]) / len(bands[band]) for band in edges]
+    print("threshold  hits  judged to be the same question")
+    for at, band in enumerate(edges):
+        print(f"{band:9.2f} {sizes[at:].sum():5d} {right[at:].sum() / sizes[at:].sum():31.1%}")
 
 
 main()

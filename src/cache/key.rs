@@ -20,6 +20,8 @@ use nearfar_domain::privacy::Zone;
 use nearfar_domain::route::{ModelChoice, Side};
 use nearfar_domain::thought::{Signature, Thought};
 
+use super::near::Words;
+
 /// The hash of a request.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key([u8; 32]);
@@ -68,7 +70,7 @@ pub(super) fn bucket(
     scope: &Scope<'_>,
     feature: &str,
     chat: &Chat,
-) -> Option<Key> {
+) -> Option<(Key, Words)> {
     let question = question(chat)?;
     let mut hash = Hash::new(secret, "bucket");
     hash.text(feature);
@@ -78,7 +80,7 @@ pub(super) fn bucket(
     };
     hash.chat(chat, Some(turns.len() - 1));
     hash.list(figures(question));
-    Some(hash.done())
+    Some((hash.done(), words(secret, question)))
 }
 
 /// The question, where it is one of text alone that asks for text alone.
@@ -94,6 +96,27 @@ fn question(chat: &Chat) -> Option<&str> {
     match last.content.as_slice() {
         [Part::Text(text)] if plain && last.name.is_none() => Some(text),
         _ => None,
+    }
+}
+
+fn words(secret: &Secret, text: &str) -> Words {
+    let words = text.split(|c: char| !c.is_alphanumeric());
+    let words = words.filter(|word| !word.is_empty()).map(str::to_lowercase);
+    let mut words: Vec<String> = words.collect();
+    let number = |words: &[String]| {
+        let mut hash = Hash::new(secret, "words");
+        hash.list(words.iter().cloned());
+        let Key(bytes) = hash.done();
+        bytes
+            .iter()
+            .take(8)
+            .fold(0, |number, byte| number << 8 | u64::from(*byte))
+    };
+    let in_order = number(&words);
+    words.sort_unstable();
+    Words {
+        in_order,
+        in_any_order: number(&words),
     }
 }
 

@@ -39,7 +39,7 @@ use crate::config::cache::Cache as Settings;
 
 pub use flight::{Flight, Lead};
 pub use key::{Key, Scope};
-pub use near::Vector;
+pub use near::{Near, Vector, Words};
 pub use record::{About, Recorder, Tape};
 pub use shelf::{Entry, Share};
 pub use wish::Wish;
@@ -128,9 +128,9 @@ pub struct CacheUse {
 pub struct Plan {
     /// The request's hash.
     pub key: Key,
-    /// Where questions lie that may mean the same, and the least cosine; `None`
-    /// where the same words alone will do.
-    pub near: Option<(Key, f32)>,
+    /// Where questions lie that may mean the same; `None` where the same words
+    /// alone will do.
+    pub near: Option<Near>,
     exact: bool,
     look: bool,
     same_again: bool,
@@ -185,8 +185,12 @@ impl Cache {
             let permille = own
                 .threshold_permille
                 .unwrap_or(semantic.threshold_permille);
-            let bucket = key::bucket(secret, scope, feature, chat)?;
-            Some((bucket, f32::from(permille) / 1e3))
+            let (bucket, words) = key::bucket(secret, scope, feature, chat)?;
+            Some(Near {
+                bucket,
+                words,
+                least: f32::from(permille) / 1e3,
+            })
         });
         if !settings.exact && near.is_none() {
             return None;
@@ -213,8 +217,8 @@ impl Cache {
 
     /// The kept answer to the nearest question, if that is near enough.
     pub fn get_near(&self, plan: &Plan, vector: &Vector, now: Instant) -> Option<Arc<Entry>> {
-        let (bucket, threshold) = plan.near.filter(|_| plan.look)?;
-        let found = locked(&self.shelf).nearest(bucket, vector, threshold, now)?;
+        let near = plan.near.filter(|_| plan.look)?;
+        let found = locked(&self.shelf).nearest(&near, vector, now)?;
         plan.is_fresh(&found, now).then_some(found)
     }
 
@@ -222,7 +226,6 @@ impl Cache {
     /// question's.
     pub fn put(&self, plan: &Plan, vector: Option<Vector>, entry: Entry, now: Instant) {
         let near = plan.near.zip(vector);
-        let near = near.map(|((bucket, _), vector)| (bucket, vector));
         let (bytes, count) = (self.settings.max_bytes, self.settings.max_entries);
         locked(&self.shelf).put(plan.key, near, entry, now, bytes, count);
     }

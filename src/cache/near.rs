@@ -1,11 +1,39 @@
 //! Vectors of questions, small enough to keep: one byte a number.
 
+use super::key::Key;
+
 /// A question's vector. Scaling to bytes moves a cosine by less than 0.005.
 #[derive(Clone)]
 pub struct Vector {
     numbers: Box<[i8]>,
     /// 1 over the length of `numbers` as a vector.
     scale: f32,
+}
+
+/// A question's words as two numbers: vectors hardly know their order, and the
+/// way from A to B is not the one from B to A.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Words {
+    pub(super) in_any_order: u64,
+    pub(super) in_order: u64,
+}
+
+impl Words {
+    /// Whether both say the same words in another order.
+    pub(super) fn are_turned(self, other: Self) -> bool {
+        self.in_any_order == other.in_any_order && self.in_order != other.in_order
+    }
+}
+
+/// Where a question lies among those that may mean the same.
+#[derive(Clone, Copy)]
+pub struct Near {
+    /// Where they lie.
+    pub(super) bucket: Key,
+    /// Its words.
+    pub(super) words: Words,
+    /// The least cosine.
+    pub(super) least: f32,
 }
 
 /// The longest vector that is kept.

@@ -10,7 +10,7 @@ use nearfar_domain::privacy::Zone;
 
 use super::Stats;
 use super::key::Key;
-use super::near::Vector;
+use super::near::{Near, Vector, Words};
 use super::record::Tape;
 
 /// What an answer takes beside its events: the maps' places, ids, counters.
@@ -68,12 +68,19 @@ struct Held {
     bucket: Option<Key>,
 }
 
+/// A question whose answer is kept.
+struct Question {
+    key: Key,
+    vector: Vector,
+    words: Words,
+}
+
 #[derive(Default)]
 pub(super) struct Shelf {
     held: HashMap<Key, Held>,
     /// Keys in the order of their last use.
     order: BTreeMap<u64, Key>,
-    buckets: HashMap<Key, Vec<(Key, Vector)>>,
+    buckets: HashMap<Key, Vec<Question>>,
     ticks: u64,
     bytes: usize,
     swept: Option<Instant>,
@@ -98,19 +105,19 @@ impl Shelf {
         Some(Arc::clone(&held.entry))
     }
 
-    /// The answer to the nearest question of a bucket, at least this near.
+    /// The answer to the nearest question, where it is near enough.
     pub(super) fn nearest(
         &mut self,
-        bucket: Key,
+        near: &Near,
         vector: &Vector,
-        least: f32,
         now: Instant,
     ) -> Option<Arc<Entry>> {
         self.sweep(now);
-        let questions = self.buckets.get(&bucket)?.iter();
-        let near = questions.map(|(key, other)| (vector.cosine(other), *key));
-        let (cosine, key) = near.max_by(|a, b| a.0.total_cmp(&b.0))?;
-        if cosine < least {
+        let questions = self.buckets.get(&near.bucket)?.iter();
+        let straight = questions.filter(|other| !near.words.are_turned(other.words));
+        let cosines = straight.map(|other| (vector.cosine(&other.vector), other.key));
+        let (cosine, key) = cosines.max_by(|a, b| a.0.total_cmp(&b.0))?;
+        if cosine < near.least {
             return None;
         }
         self.get(key, now)
@@ -119,7 +126,7 @@ impl Shelf {
     pub(super) fn put(
         &mut self,
         key: Key,
-        near: Option<(Key, Vector)>,
+        near: Option<(Near, Vector)>,
         entry: Entry,
         now: Instant,
         max_bytes: usize,
@@ -132,12 +139,13 @@ impl Shelf {
         if bytes > max_bytes {
             return;
         }
-        let bucket = near.as_ref().map(|(bucket, _)| *bucket);
-        if let Some((bucket, vector)) = near {
-            let questions = self.buckets.entry(bucket).or_default();
-            questions.push((key, vector));
+        let bucket = near.as_ref().map(|(near, _)| near.bucket);
+        if let Some((near, vector)) = near {
+            let questions = self.buckets.entry(near.bucket).or_default();
+            let words = near.words;
+            questions.push(Question { key, vector, words });
             if questions.len() > MAX_BUCKET {
-                let oldest = questions[0].0;
+                let oldest = questions[0].key;
                 self.evicted += 1;
                 self.remove(oldest);
             }
@@ -236,7 +244,7 @@ impl Shelf {
         if let Some(bucket) = held.bucket
             && let Some(questions) = self.buckets.get_mut(&bucket)
         {
-            questions.retain(|(other, _)| *other != key);
+            questions.retain(|other| other.key != key);
             if questions.is_empty() {
                 self.buckets.remove(&bucket);
             }

@@ -353,7 +353,12 @@ fn questions_that_mean_the_same_are_found_by_their_vectors() {
     assert!(cache.get(&other, now).is_none());
     assert!(cache.get_near(&other, &vector(0.4), now).is_some());
     assert!(cache.get_near(&other, &vector(0.6), now).is_none());
-    // Another number, another turn before, another form: another question.
+    // Another number, the same words in another order, another turn before,
+    // another form: another question.
+    let turned = plan(&cache, &ask("when you do open?")).unwrap();
+    assert!(cache.get_near(&turned, &vector(0.0), now).is_none());
+    let marked = plan(&cache, &ask("When do you open?")).unwrap();
+    assert!(cache.get_near(&marked, &vector(0.0), now).is_some());
     let numbered = plan(&cache, &ask("when do you open on the 3rd")).unwrap();
     assert!(cache.get_near(&numbered, &vector(0.0), now).is_none());
     let mut longer = ask("when do you open");

@@ -74,9 +74,9 @@ impl Cache {
     }
 }
 
-/// What holds where nobody says: of the pairs of questions with one answer that
-/// were measured, hardly one of different ones is as near (docs/cache.md).
-pub const DEFAULT_THRESHOLD_PERMILLE: u16 = 950;
+/// What holds where nobody says: of the pairs of questions that were measured,
+/// hardly one as near had two answers (docs/cache.md).
+pub const DEFAULT_THRESHOLD_PERMILLE: u16 = 970;
 
 const MAX_FEATURES: usize = 1_024;
 const SECOND: Duration = Duration::from_secs(1);
