@@ -17,6 +17,10 @@ use crate::store::{FailedLeg, Row};
 /// Where settled requests go. Must not block.
 pub type Sink = Box<dyn Fn(Row) + Send + Sync>;
 
+/// No text has longer tokens on the whole, in bytes; short ones may.
+const MOST_BYTES_PER_TOKEN: usize = 8;
+const SLACK_BYTES: usize = 512;
+
 /// What a request cost, for those who show it: filled when its account is
 /// settled, with `None` where nobody knows.
 pub type Bill = Arc<OnceLock<Option<u64>>>;
@@ -45,6 +49,8 @@ impl Books {
             price: None,
             pieces: 0,
             used: None,
+            most_tokens: None,
+            bytes: 0,
             cost_before: Some(0),
             shown_elsewhere: false,
             baseline: None,
@@ -68,6 +74,9 @@ pub struct Account {
     used: Option<Usage>,
     /// What the legs cost that failed; `None` where nobody knows.
     cost_before: Option<u64>,
+    /// The most tokens that the leg under way may write, and the bytes of it.
+    most_tokens: Option<u32>,
+    bytes: usize,
     /// Whether a leg that is not on this device wrote part of the answer.
     shown_elsewhere: bool,
     /// Who would have answered if this device had not.
@@ -101,6 +110,31 @@ impl Account {
         self.cost_before
     }
 
+    /// The leg under way may write so many tokens; `None` is any number.
+    pub fn bounded(&mut self, most_tokens: Option<u32>) {
+        self.most_tokens = most_tokens;
+    }
+
+    /// See [`Account::bounded`].
+    pub fn most_tokens(&self) -> Option<u32> {
+        self.most_tokens
+    }
+
+    /// Whether the leg under way surely wrote more than it may. Its tokens are
+    /// told at the end only, so this is by the bytes that as many tokens have at
+    /// most.
+    pub fn is_past_bound(&self) -> bool {
+        self.most_tokens.is_some_and(|most| {
+            let bytes = (most as usize).saturating_mul(MOST_BYTES_PER_TOKEN);
+            self.bytes > bytes.saturating_add(SLACK_BYTES)
+        })
+    }
+
+    /// What the request costs if the leg under way ends with `usage`.
+    pub fn cost_with(&self, usage: &Usage) -> Option<u64> {
+        plus(self.price?.cost(usage), self.cost_before)
+    }
+
     /// Who would answer if this device did not, and what it charges.
     pub fn instead(&mut self, target: &str, price: Price) {
         self.baseline = Some((target.to_owned(), price));
@@ -112,6 +146,8 @@ impl Account {
         self.price = price;
         self.pieces = 0;
         self.used = None;
+        self.most_tokens = None;
+        self.bytes = 0;
         if let Some(row) = &mut self.row {
             row.target = target.to_string();
             row.zone = zone.as_str().to_owned();
@@ -168,6 +204,11 @@ impl Account {
             Event::Content(_) | Event::Reasoning(_) | Event::ToolCall(_)
         ) {
             self.pieces += 1;
+            self.bytes += match event {
+                Event::Content(text) | Event::Reasoning(text) => text.len(),
+                Event::ToolCall(call) => call.arguments.len(),
+                _ => 0,
+            };
         }
     }
 
@@ -179,8 +220,7 @@ impl Account {
     /// The answer is whole. `last` is what its last leg took, `usage` what the
     /// answer took as its client sees it.
     pub fn finished_in_parts(&mut self, last: &Usage, usage: &Usage) {
-        let cost = self.price.and_then(|price| price.cost(last));
-        let cost = plus(cost, self.cost_before);
+        let cost = self.cost_with(last);
         let saved = self.saved(usage);
         if let Some(row) = &mut self.row {
             row.prompt_tokens = usage.prompt;

@@ -24,6 +24,7 @@ use crate::handover::{Handed, Role, Setup};
 use crate::health::{Health, Lengths, Prior};
 use crate::limits::Limits;
 use crate::links::{EgressLink, EngineLink};
+use crate::prices::Tariffs;
 use crate::road::Road;
 use crate::snapshot::View;
 use crate::snapshot::parts::PartBoard;
@@ -145,6 +146,12 @@ fn wire(setup: Setup, config: Config, use_limits: Arc<Limits>, stores: Stores) -
             egress: egress.clone(),
             parts: Arc::new(PartBoard::new(Instant::now())),
             health: Arc::clone(&health),
+            tariffs: Arc::new(Tariffs::new(
+                crate::prices::handed(&setup.prices_text),
+                &config.providers,
+            )),
+            local_price: config.local.price,
+            aliases: config.aliases.clone(),
         },
         links: Links {
             engine,
@@ -160,6 +167,7 @@ fn wire(setup: Setup, config: Config, use_limits: Arc<Limits>, stores: Stores) -
         guard: Arc::new(Guard::new(config.guard.clone())),
         cache: Arc::new(Cache::new(config.cache.clone())),
         books,
+        savings_baseline: config.savings_baseline.clone(),
     };
     let kept = conversations::Limits {
         bytes: config.server.keep_answers_bytes,

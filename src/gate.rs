@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use nearfar_domain::explain::Explanation;
 use nearfar_domain::frames::{Download, DownloadEvent, EngineState, LoadedModel, ProviderCard};
+use nearfar_domain::ids::TargetId;
+use nearfar_domain::privacy::Zone;
 use nearfar_domain::snapshot::TargetState;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -100,7 +102,7 @@ impl Gate {
     /// Every target with its state of the moment, near ones first.
     pub fn targets(&self) -> Vec<TargetState> {
         let models = self.catalog.models();
-        let see = |sources: &crate::snapshot::Sources<'_>| sources.snapshot(None);
+        let see = |sources: &crate::snapshot::Sources<'_>| sources.snapshot(&[]);
         self.road.view.look(&models, see).targets
     }
 
@@ -110,6 +112,24 @@ impl Gate {
         let scope = identity.scope();
         targets.retain(|state| scope.allows(&state.target.id, state.target.zone()));
         targets
+    }
+
+    /// Names that let nearfar decide: `auto`, and aliases of targets that a
+    /// caller may use.
+    pub fn names_for(&self, identity: &Identity) -> Vec<&str> {
+        let scope = identity.scope();
+        let targets = self.targets();
+        let usable = |id: &TargetId| {
+            let found = targets.iter().find(|state| state.target.id == *id);
+            // A model that an open provider does not list is far.
+            let zone = found.map_or(Zone::Cloud, |state| state.target.zone());
+            scope.allows(id, zone)
+        };
+        let aliases = self.config.aliases.iter();
+        let aliases = aliases.filter(|(_, targets)| targets.iter().any(usable));
+        std::iter::once("auto")
+            .chain(aliases.map(|(name, _)| name.as_str()))
+            .collect()
     }
 
     /// The configuration in force.

@@ -51,6 +51,8 @@ pub struct Setup {
     pub config_text: String,
     /// Where the text came from, for messages.
     pub config_path: Option<PathBuf>,
+    /// The owner's table of prices, checked by the supervisor; empty without one.
+    pub prices_text: String,
     /// `--listen`, which wins over the file.
     pub listen: Vec<SocketAddr>,
     /// The state directory, absolute.

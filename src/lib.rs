@@ -31,6 +31,7 @@ pub mod health;
 pub mod http;
 pub mod limits;
 pub mod links;
+pub mod prices;
 pub mod road;
 pub mod snapshot;
 pub mod store;

@@ -23,15 +23,15 @@ use nearfar_domain::explain::{Ability, Explanation, Reason, Verdict};
 use nearfar_domain::frames::{Priority, Purpose, Terms};
 use nearfar_domain::ids::{DecisionId, TargetId};
 use nearfar_domain::privacy::{Ceiling, Classified, Say, Source, Zone, classify};
-use nearfar_domain::route::{self, Facts, ModelChoice, Side};
+use nearfar_domain::route::{self, Decision, Facts, Leg, ModelChoice, Side};
 use nearfar_domain::snapshot::{Snapshot, TargetState};
 
-use crate::account::{Account, Books};
+use crate::account::{Account, Bill, Books};
 use crate::admission::{Admission, Identity, TurnedAway};
 use crate::cache::{self, Cache, CacheUse};
 use crate::catalog::LocalModel;
 use crate::config::Privacy;
-use crate::execute::{self, Errand, Links, Places};
+use crate::execute::{self, Errand, Links, Places, Purse};
 use crate::guard::{self, Blocked, Guard};
 use crate::health::Lengths;
 use crate::limits::{Denied, Quota};
@@ -60,6 +60,8 @@ pub struct Road {
     pub cache: Arc<Cache>,
     /// Where each request is settled.
     pub books: Books,
+    /// The target that savings are always reckoned by, if there is one.
+    pub savings_baseline: Option<TargetId>,
 }
 
 /// A request up to its decision.
@@ -142,7 +144,13 @@ impl Road {
             return Err(self.refuse(&mut account, denied, decision.explanation));
         };
         self.record(&mut account, &decision.explanation);
+        self.reckon_savings(&mut account, &decision, &snapshot);
+        let bill = account.bill();
 
+        let purse = Purse {
+            limit_micro: facts.max_cost_micro,
+            sizes: facts.sizes(None),
+        };
         let errand = Errand {
             plan: decision.plan,
             snapshot,
@@ -153,6 +161,7 @@ impl Road {
             arrived,
             deadline_ms,
             ttft_ms,
+            purse,
             terms,
             guard: Arc::clone(&self.guard),
             account,
@@ -171,6 +180,7 @@ impl Road {
                     ceiling,
                     attempt,
                     cache,
+                    bill,
                     events,
                 })
             }
@@ -267,6 +277,32 @@ impl Road {
             denied,
             around,
         })
+    }
+
+    /// Who would answer if this device did not: the configured target, else the
+    /// decision's first leg at a provider. Where its price is not known, nothing
+    /// is said to be saved.
+    fn reckon_savings(&self, account: &mut Account, decision: &Decision, snapshot: &Snapshot) {
+        let instead = match &self.savings_baseline {
+            Some(target) => {
+                let listed = snapshot.targets.iter().find(|s| s.target.id == *target);
+                let price = match listed {
+                    Some(state) => state.target.price,
+                    None => self.view.tariffs.price(target.place(), target.model()),
+                };
+                price.map(|price| (target.to_string(), price))
+            }
+            None => match &decision.plan {
+                route::Plan::Confined { .. } => None,
+                route::Plan::Portable { legs, .. } => legs.iter().find_map(|leg| match leg {
+                    Leg::Local(_) => None,
+                    Leg::Remote(leg) => Some((leg.target().to_string(), leg.price()?)),
+                }),
+            },
+        };
+        if let Some((target, price)) = instead {
+            account.instead(&target, price);
+        }
     }
 
     fn record(&self, account: &mut Account, explanation: &Explanation) {
@@ -403,6 +439,8 @@ pub struct Answer {
     pub attempt: u32,
     /// How the cache took part; `None` where it is off.
     pub cache: Option<CacheUse>,
+    /// What it costs, once it has ended.
+    pub bill: Bill,
     /// The rest; the first event is the first visible one, or `Finished`.
     /// Ends after `Finished` or `Failed`. Dropping it cancels the leg and accounts the request.
     pub events: EventStream,

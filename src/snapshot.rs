@@ -19,9 +19,11 @@ use nearfar_domain::snapshot::{Health as Usable, Snapshot, TargetState};
 use nearfar_domain::target::{Capabilities, Dialect, Place, Target};
 
 use crate::catalog::LocalModel;
+use crate::config::Aliases;
 use crate::handover::Role;
 use crate::health::{Health, Prior, load_ms};
 use crate::links::{EgressLink, EngineLink};
+use crate::prices::Tariffs;
 use parts::{PartBoard, Presence};
 
 /// Milliseconds before a remote leg's first byte can leave: none is expected
@@ -47,6 +49,12 @@ pub struct View {
     pub parts: Arc<PartBoard>,
     /// How targets have done.
     pub health: Arc<Health>,
+    /// What models of providers cost that nobody listed.
+    pub tariffs: Arc<Tariffs>,
+    /// What an answer of this device costs.
+    pub local_price: Price,
+    /// Own names for targets.
+    pub aliases: Aliases,
 }
 
 impl View {
@@ -70,6 +78,8 @@ impl View {
             egress: self.parts.presence(Role::Egress, egress, now),
             cards: &cards,
             health: &self.health,
+            tariffs: &self.tariffs,
+            local_price: self.local_price,
             now,
         })
     }
@@ -93,6 +103,10 @@ pub struct Sources<'a> {
     pub cards: &'a [ProviderCard],
     /// How targets have done.
     pub health: &'a Arc<Health>,
+    /// What models of providers cost that nobody listed.
+    pub tariffs: &'a Tariffs,
+    /// What an answer of this device costs.
+    pub local_price: Price,
     /// The moment.
     pub now: Instant,
 }
@@ -101,7 +115,7 @@ impl Sources<'_> {
     /// The snapshot: this device's models first, then nearer before farther
     /// providers, each in its own order. A model that an open provider does not
     /// list is there when `named` names it.
-    pub fn snapshot(&self, named: Option<&TargetId>) -> Snapshot {
+    pub fn snapshot(&self, named: &[TargetId]) -> Snapshot {
         let mut targets = self.local_targets();
         let mut remote = Vec::new();
         for card in self.cards {
@@ -117,13 +131,14 @@ impl Sources<'_> {
                     ));
                 }
             }
-            let unlisted = named.filter(|id| {
+            let unlisted = named.iter().filter(|id| {
                 card.open_list
                     && id.place() == card.name
                     && !card.models.iter().any(|model| model.name == id.model())
             });
-            if let Some(id) = unlisted {
-                let target = remote_target(card, id.clone(), dialect_can(card.dialect), None);
+            for id in unlisted {
+                let price = self.tariffs.price(&card.name, id.model());
+                let target = remote_target(card, id.clone(), dialect_can(card.dialect), price);
                 remote.push(self.remote_state(card, target));
             }
         }
@@ -210,7 +225,7 @@ impl Sources<'_> {
                 id,
                 place: Place::Local,
                 capabilities: model.capabilities,
-                price: Some(Price::FREE),
+                price: Some(self.local_price),
                 auto,
             },
         }

@@ -12,7 +12,14 @@ const MAX_LINES: usize = 600;
 /// Modules of `src/` from the ground up. A module may use those on lower floors
 /// and itself; modules of one floor are strangers.
 const FLOORS: [&[&str]; 11] = [
-    &["config", "store", "catalog", "handover", "conversations"],
+    &[
+        "config",
+        "store",
+        "catalog",
+        "handover",
+        "conversations",
+        "prices",
+    ],
     &["telemetry", "health", "links", "guard", "limits", "cache"],
     &["snapshot"],
     &["admission", "account", "export"],

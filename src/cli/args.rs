@@ -65,6 +65,7 @@ pub enum Command {
         command: KeyCommand,
     },
     Limits(Limits),
+    Prices(Prices),
     /// What the guard finds in texts
     Guard {
         /// What to do with it.
@@ -268,17 +269,20 @@ pub struct Demo {
 #[derive(Debug, Args)]
 #[command(
     about = "What was used: requests, tokens, cost, times",
-    long_about = "What was used, from the daemon's ledger: requests and their outcomes, tokens, \
-        cost and times.",
+    long_about = "Who spent what, on which feature, with which target, and what local and kept \
+        answers saved: requests, tokens and money from the daemon's ledger. docs/money.md \
+        explains each column.",
     after_help = "Examples:\n  \
-        nearfar usage --by target,feature --since 1d\n  \
+        nearfar usage --since 1d\n  \
+        nearfar usage --by tenant --since 30d --csv > month.csv\n  \
+        nearfar usage --by day,target --times --since 7d\n  \
         nearfar usage --by day --since 30d --json\n  \
         nearfar usage --since 2026-01-01 --until 2026-02-01\n\n\
         Exit codes: 0 done, 1 failed, 2 wrong usage."
 )]
 pub struct Usage {
     /// Group by these: day, tenant, key, feature, endpoint, model, target, zone, reason, outcome
-    #[arg(long, default_value = "target", value_name = "NAMES")]
+    #[arg(long, default_value = "tenant,feature,target", value_name = "NAMES")]
     pub by: String,
     /// From this time on: an age such as 1d or 30m, or a date such as 2026-01-31 (UTC)
     #[arg(long, value_name = "TIME")]
@@ -286,6 +290,35 @@ pub struct Usage {
     /// Up to this time, written likewise
     #[arg(long, value_name = "TIME")]
     pub until: Option<String>,
+    /// Also how the others ended, and times
+    #[arg(long)]
+    pub times: bool,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+    /// As comma-separated values
+    #[arg(long, conflicts_with = "json")]
+    pub csv: bool,
+}
+
+/// `prices`.
+#[derive(Debug, Args)]
+#[command(
+    about = "What models cost, where that stands and how old it is",
+    long_about = "What models cost: those that are configured, then the table that ships with \
+        nearfar and your own, if `prices` names one, with sources and dates. Needs no daemon.",
+    after_help = "Examples:\n  \
+        nearfar prices\n  \
+        nearfar prices openai\n  \
+        nearfar prices --json | jq .configured\n\n\
+        Exit codes: 0 done, 1 failed, 2 wrong usage."
+)]
+pub struct Prices {
+    /// A provider; all without it
+    pub provider: Option<String>,
+    /// Configuration file [default: see `nearfar config path`]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// As JSON
     #[arg(long)]
     pub json: bool,

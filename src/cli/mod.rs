@@ -18,6 +18,7 @@ pub mod guard;
 pub mod key;
 pub mod limits;
 pub mod model;
+mod prices;
 pub mod route;
 mod sse;
 pub mod status;
@@ -81,6 +82,7 @@ fn verb(command: Command, said_dir: Option<PathBuf>) -> Result<(), Failed> {
         Command::Cache(args) => cache::run(args, &state_dir),
         Command::Usage(usage) => usage::run(&usage, &state_dir),
         Command::Limits(limits) => limits::run(&limits, &state_dir),
+        Command::Prices(prices) => prices::run(&prices),
         Command::Status(status) => status::run(&status, &state_dir),
         Command::Doctor(doctor) => doctor::run(&doctor, said_dir),
         Command::Config { command } => config::run(command, said_dir),

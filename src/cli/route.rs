@@ -150,7 +150,8 @@ pub fn render(explanation: &Value, style: Style) -> String {
                         .as_f64()
                         .map(|p| format!("{:.0} %", p * 100.0)),
                 ),
-                cell(forecast["cost_micro"].as_u64().map(style::money)),
+                money(&candidate["cost"]["likely_micro"], is_leg),
+                money(&most(candidate), is_leg),
                 text(&candidate["why"]),
             ]
         })
@@ -165,10 +166,11 @@ pub fn render(explanation: &Value, style: Style) -> String {
             "FIRST TOKEN",
             "ANSWER",
             "IN TIME",
-            "COST",
+            "LIKELY",
+            "AT MOST",
             "OUT OR BEHIND BECAUSE",
         ];
-        style::table(&heading, rows, &[3, 4, 5, 6])
+        style::table(&heading, rows, &[3, 4, 5, 6, 7])
     };
     let first = candidates
         .iter()
@@ -201,6 +203,23 @@ pub fn render(explanation: &Value, style: Style) -> String {
     shown
 }
 
+/// The most that a candidate's answer can cost: the forecast knows a limit of the
+/// request's.
+fn most(candidate: &Value) -> Value {
+    match &candidate["forecast"]["most_cost_micro"] {
+        Value::Null => candidate["cost"]["most_micro"].clone(),
+        most => most.clone(),
+    }
+}
+
+fn money(micro: &Value, is_leg: bool) -> String {
+    match micro.as_u64() {
+        Some(micro) => style::money(micro),
+        None if is_leg => "unknown".to_owned(),
+        None => String::new(),
+    }
+}
+
 /// A reason's word, in a clause.
 fn words(reason: &str) -> String {
     let clause = match reason {
@@ -230,21 +249,25 @@ mod tests {
             "decision": "dec_1", "ceiling": {"zone": "cloud", "source": "default"},
             "verdict": "go", "reason": "near",
             "candidates": [
-                {"target": "openai/big", "zone": "cloud", "outcome": "excluded",
+                {"target": "openai/big", "zone": "cloud",
+                 "cost": {"likely_micro": 12, "most_micro": null}, "outcome": "excluded",
                  "exclusion": "not_asked", "why": "not the model asked for"},
-                {"target": "openai/mini", "zone": "cloud", "outcome": "leg", "rank": 1,
+                {"target": "openai/mini", "zone": "cloud", "cost": null,
+                 "outcome": "leg", "rank": 1,
                  "forecast": {"ttft_ms": 600.0, "total_ms": 2400.0, "p_meets": 0.5,
                               "cost_micro": null, "score": 0.1}},
-                {"target": "local/concierge", "zone": "device", "outcome": "leg", "rank": 0,
+                {"target": "local/concierge", "zone": "device",
+                 "cost": {"likely_micro": 0, "most_micro": 7},
+                 "outcome": "leg", "rank": 0,
                  "forecast": {"ttft_ms": 40.4, "total_ms": 900.0, "p_meets": 1.0,
                               "cost_micro": 0, "score": 0.9}}
             ]
         });
         let expected = "\
-#  TARGET           ZONE    FIRST TOKEN  ANSWER  IN TIME      COST  OUT OR BEHIND BECAUSE
-1  local/concierge  device        40 ms  900 ms    100 %  0.000000
-2  openai/mini      cloud        600 ms   2.4 s     50 %   unknown
--  openai/big       cloud                                           not the model asked for
+#  TARGET           ZONE    FIRST TOKEN  ANSWER  IN TIME    LIKELY   AT MOST  OUT OR BEHIND BECAUSE
+1  local/concierge  device        40 ms  900 ms    100 %  0.000000  0.000007
+2  openai/mini      cloud        600 ms   2.4 s     50 %   unknown   unknown
+-  openai/big       cloud                                 0.000012            not the model asked for
 
 go local/concierge in zone device answers: this device can do it in time (near)
 ceiling cloud (set by default), decision dec_1

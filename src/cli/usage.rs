@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::args::Usage;
 use super::client::{Client, block_on};
@@ -40,8 +40,10 @@ pub fn run(args: &Usage, state_dir: &Path) -> Result<(), Failed> {
     let answer = block_on(client.get(&path))?;
     let text = if args.json {
         format!("{answer}\n")
+    } else if args.csv {
+        csv(&answer, &names)
     } else {
-        render(&answer, &names)
+        render(&answer, &names, args.times)
     };
     Ok(style::print(&text)?)
 }
@@ -114,39 +116,152 @@ fn numbers(text: &str, separator: char) -> Option<Vec<i64>> {
         .collect()
 }
 
-/// Usage lines for people, `by` first.
-pub fn render(answer: &Value, by: &[&str]) -> String {
-    let lines = answer
-        .as_array()
-        .or_else(|| answer["lines"].as_array())
-        .map(Vec::as_slice)
-        .unwrap_or_default();
+/// The lines of an answer.
+fn lines(answer: &Value) -> &[Value] {
+    let lines = answer.as_array().or_else(|| answer["lines"].as_array());
+    lines.map(Vec::as_slice).unwrap_or_default()
+}
+
+/// Counts of a line, in the order of the comma-separated form.
+const COUNTS: [&str; 19] = [
+    "requests",
+    "ok",
+    "failed",
+    "refused",
+    "cancelled",
+    "prompt_tokens",
+    "cached_prompt_tokens",
+    "cache_written_tokens",
+    "completion_tokens",
+    "reasoning_tokens",
+    "cost_micro",
+    "cost_unknown",
+    "failed_cost_micro",
+    "local",
+    "saved_local_micro",
+    "saved_local_unknown",
+    "from_cache",
+    "saved_cache_micro",
+    "mean_duration_ms",
+];
+
+/// Usage lines for spreadsheets (RFC 4180).
+pub fn csv(answer: &Value, by: &[&str]) -> String {
+    let mut names = by.to_vec();
+    names.extend(COUNTS);
+    names.extend(["ttft_p50_ms", "ttft_p95_ms", "baselines"]);
+    let mut text = names.join(",") + "\r\n";
+    for line in lines(answer) {
+        let groups = by
+            .iter()
+            .map(|name| line["group"][*name].as_str().unwrap_or_default());
+        let mut cells: Vec<String> = groups.map(quoted).collect();
+        let numbers = COUNTS.iter().chain(&["ttft_p50_ms", "ttft_p95_ms"]);
+        cells.extend(numbers.map(|name| match &line[*name] {
+            Value::Null => String::new(),
+            number => number.to_string(),
+        }));
+        cells.push(quoted(&baselines(line).join(" ")));
+        text.push_str(&cells.join(","));
+        text.push_str("\r\n");
+    }
+    text
+}
+
+fn quoted(text: &str) -> String {
+    if text.contains([',', '"', '\n', '\r']) {
+        format!("\"{}\"", text.replace('"', "\"\""))
+    } else {
+        text.to_owned()
+    }
+}
+
+fn baselines(line: &Value) -> Vec<&str> {
+    let list = line["baselines"].as_array();
+    list.map_or_else(Vec::new, |list| {
+        list.iter().filter_map(Value::as_str).collect()
+    })
+}
+
+/// Usage lines for people, `by` first, and their sum.
+pub fn render(answer: &Value, by: &[&str], times: bool) -> String {
+    let lines = lines(answer);
     if lines.is_empty() {
         return "no requests in this time\n".to_owned();
     }
-    let rows = lines.iter().map(|line| row(line, by)).collect();
+    let sum = total(lines);
+    let mut rows: Vec<Vec<String>> = lines.iter().map(|line| row(line, by, times)).collect();
+    if lines.len() > 1 && !by.is_empty() {
+        let mut last = row(&sum, by, times);
+        last[0] = "total".to_owned();
+        rows.push(last);
+    }
     let names: Vec<String> = by.iter().map(|name| name.to_uppercase()).collect();
     let mut heading: Vec<&str> = names.iter().map(String::as_str).collect();
     heading.extend([
         "REQUESTS",
         "OK",
-        "FAILED",
-        "REFUSED",
-        "CANCELLED",
         "PROMPT",
         "CACHED",
         "WRITTEN",
+        "REASONING",
         "COST",
-        "FIRST TOKEN",
-        "P95",
-        "DURATION",
     ]);
+    heading.extend(["LOCAL", "SAVED", "CACHE", "SAVED", "FAILED LEGS"]);
+    if times {
+        heading.extend([
+            "FAILED",
+            "REFUSED",
+            "CANCELLED",
+            "FIRST TOKEN",
+            "P95",
+            "DURATION",
+        ]);
+    }
     let right: Vec<usize> = (by.len()..heading.len()).collect();
-    style::table(&heading, rows, &right)
+    let mut shown = style::table(&heading, rows, &right);
+    shown.push_str(&savings(lines, &sum));
+    shown
 }
 
-fn row(line: &Value, by: &[&str]) -> Vec<String> {
-    let count = |name: &str| line[name].as_u64().unwrap_or(0).to_string();
+/// What the savings of a screen are reckoned by.
+fn savings(lines: &[Value], sum: &Value) -> String {
+    if sum["local"].as_u64().unwrap_or(0) == 0 {
+        return String::new();
+    }
+    let mut names: Vec<&str> = lines.iter().flat_map(|line| baselines(line)).collect();
+    names.sort_unstable();
+    names.dedup();
+    let unknown = sum["saved_local_unknown"].as_u64().unwrap_or(0);
+    let mut told = match names.as_slice() {
+        [] => String::new(),
+        names => format!(
+            "LOCAL answers saved what the same tokens would have cost at {}",
+            names.join(", ")
+        ),
+    };
+    if unknown > 0 {
+        let what = "have no reference with a known price (see savings_baseline)";
+        let joined = if told.is_empty() { "" } else { "; " };
+        told.push_str(&format!("{joined}{unknown} local answers {what}"));
+    }
+    format!("\n{}\n", style::safe(&told))
+}
+
+/// The sum of all lines. Medians have none.
+fn total(lines: &[Value]) -> Value {
+    let mut sum = json!({});
+    for name in COUNTS.iter().filter(|name| !name.ends_with("_ms")) {
+        let counts = lines.iter().filter_map(|line| line[*name].as_u64());
+        sum[*name] = json!(counts.fold(0u64, u64::saturating_add));
+    }
+    sum
+}
+
+fn row(line: &Value, by: &[&str], times: bool) -> Vec<String> {
+    let number = |name: &str| line[name].as_u64().unwrap_or(0);
+    let count = |name: &str| number(name).to_string();
+    let money = |name: &str| style::money(number(name));
     let time = |name: &str| line[name].as_f64().map_or_else(|| "-".to_owned(), ms);
     let mut row: Vec<String> = by
         .iter()
@@ -155,26 +270,47 @@ fn row(line: &Value, by: &[&str]) -> Vec<String> {
             Some(value) => value.to_owned(),
         })
         .collect();
-    let cost = match (line["cost_micro"].as_u64(), line["cost_unknown"].as_u64()) {
-        (Some(micro), None | Some(0)) => style::money(micro),
+    let with_unknown = |name: &str, unknown: u64| match unknown {
+        0 => money(name),
         // What is known, and how many requests it leaves out.
-        (Some(micro), Some(unknown)) => format!("{} +{unknown} unknown", style::money(micro)),
-        (None, _) => "-".to_owned(),
+        unknown => format!("{} +{unknown} unknown", money(name)),
+    };
+    let share = |part: u64| match (part, number("ok")) {
+        (0, _) | (_, 0) => "-".to_owned(),
+        (part, ok) => format!("{} %", (part * 100 + ok / 2) / ok),
+    };
+    let saved = |part: &str, name: &str| match number(part) {
+        0 => "-".to_owned(),
+        _ => money(name),
     };
     row.extend([
         count("requests"),
         count("ok"),
-        count("failed"),
-        count("refused"),
-        count("cancelled"),
         count("prompt_tokens"),
         count("cached_prompt_tokens"),
         count("completion_tokens"),
-        cost,
-        time("ttft_p50_ms"),
-        time("ttft_p95_ms"),
-        time("mean_duration_ms"),
+        count("reasoning_tokens"),
+        with_unknown("cost_micro", number("cost_unknown")),
+        share(number("local")),
+        match (number("local"), number("saved_local_unknown")) {
+            (0, _) => "-".to_owned(),
+            (local, unknown) if local == unknown => "unknown".to_owned(),
+            _ => money("saved_local_micro"),
+        },
+        share(number("from_cache")),
+        saved("from_cache", "saved_cache_micro"),
+        saved("failed_cost_micro", "failed_cost_micro"),
     ]);
+    if times {
+        row.extend([
+            count("failed"),
+            count("refused"),
+            count("cancelled"),
+            time("ttft_p50_ms"),
+            time("ttft_p95_ms"),
+            time("mean_duration_ms"),
+        ]);
+    }
     row
 }
 
@@ -182,7 +318,6 @@ fn row(line: &Value, by: &[&str]) -> Vec<String> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn times_are_ages_or_dates() {
@@ -205,25 +340,57 @@ mod tests {
         }
     }
 
-    #[test]
-    fn unknown_cost_is_not_nothing() {
-        let answer = json!({"lines": [
-            {"group": {"target": "local/concierge"}, "requests": 3, "ok": 2, "failed": 0,
+    fn answer() -> Value {
+        json!({"lines": [
+            {"group": {"target": "local/concierge"}, "requests": 4, "ok": 3, "failed": 0,
              "refused": 0, "cancelled": 1, "prompt_tokens": 120, "cached_prompt_tokens": 0,
-             "completion_tokens": 30, "cost_micro": 0, "cost_unknown": 0,
+             "completion_tokens": 30, "cost_micro": 0, "cost_unknown": 0, "local": 3,
+             "saved_local_micro": 1_200, "saved_local_unknown": 1,
+             "baselines": ["openai/gpt-4.1-mini"],
              "ttft_p50_ms": 41.0, "ttft_p95_ms": 80.0, "mean_duration_ms": 400.0},
-            {"group": {"target": ""}, "requests": 1, "refused": 1, "cost_micro": 5,
-             "cost_unknown": 1, "ttft_p50_ms": null}
-        ]});
-        let shown = render(&answer, &["target"]);
+            {"group": {"target": "odd, \"name\""}, "requests": 1, "refused": 1, "cost_micro": 5,
+             "cost_unknown": 1, "failed_cost_micro": 2, "ttft_p50_ms": null}
+        ]})
+    }
+
+    #[test]
+    fn unknown_cost_is_not_nothing_and_savings_name_their_reference() {
+        let shown = render(&answer(), &["target"], false);
         let lines: Vec<&str> = shown.lines().collect();
         assert!(lines[0].starts_with("TARGET "), "{shown}");
-        assert!(
-            lines[1].contains("0.000000") && lines[1].contains("41 ms"),
+        let here: Vec<&str> = lines[1].split_whitespace().collect();
+        assert_eq!(
+            here[1..],
+            [
+                "4", "3", "120", "0", "30", "0", "0.000000", "100", "%", "0.001200", "-", "-", "-"
+            ],
             "{shown}"
         );
-        assert!(lines[2].starts_with("- "), "{shown}");
         assert!(lines[2].contains("0.000005 +1 unknown"), "{shown}");
-        assert_eq!(render(&json!([]), &[]), "no requests in this time\n");
+        assert!(
+            lines[3].starts_with("total ") && lines[3].contains(" 5 "),
+            "{shown}"
+        );
+        assert!(
+            shown.contains("would have cost at openai/gpt-4.1-mini; 1 local answers have no"),
+            "{shown}"
+        );
+        let times = render(&answer(), &["target"], true);
+        assert!(
+            times.contains("FIRST TOKEN") && times.contains("41 ms"),
+            "{times}"
+        );
+        assert_eq!(render(&json!([]), &[], false), "no requests in this time\n");
+    }
+
+    #[test]
+    fn spreadsheets_get_every_count() {
+        let text = csv(&answer(), &["target"]);
+        let lines: Vec<&str> = text.split("\r\n").collect();
+        assert!(lines[0].starts_with("target,requests,ok,") && lines[0].ends_with(",baselines"));
+        assert!(lines[1].ends_with(",openai/gpt-4.1-mini"), "{text}");
+        assert!(lines[2].starts_with("\"odd, \"\"name\"\"\",1,,"), "{text}");
+        let columns = |line: &str| line.split(',').count();
+        assert_eq!(columns(lines[0]), columns(lines[1]));
     }
 }

@@ -15,6 +15,7 @@ use super::errors::Notes;
 use super::fleet_ledger;
 use super::guard::{self, Guard};
 use super::limit::{self, Limit};
+use super::money::{self, Aliases};
 use super::reader::{Section, as_section, as_text, nearest, shorten, wrong_type};
 
 /// The whole file.
@@ -42,6 +43,10 @@ pub(super) struct Low {
     pub(super) use_limits: Vec<Limit>,
     pub(super) providers: Vec<LowProvider>,
     pub(super) fleet_ledger: Option<fleet_ledger::Low>,
+    pub(super) local_price: Option<Price>,
+    pub(super) prices: Option<Spanned<String>>,
+    pub(super) savings_baseline: Option<Spanned<String>>,
+    pub(super) aliases: Aliases,
 }
 
 /// `[server]`.
@@ -125,6 +130,11 @@ impl Low {
         }
         low.state_dir = root.text("state_dir", notes);
         low.credentials_dir = root.text("credentials_dir", notes);
+        low.prices = root.text("prices", notes);
+        low.savings_baseline = root.text("savings_baseline", notes);
+        if let Some(section) = root.section("aliases", notes) {
+            low.aliases = money::aliases(&section, notes);
+        }
         if let Some(section) = root.section("privacy", notes) {
             privacy(&mut low, section, notes);
         }
@@ -150,6 +160,7 @@ impl Low {
             low.keep_alive = section.duration("keep_alive", SECOND, 30 * DAY, notes);
             low.preload = texts("preload", &mut section, notes);
             low.pinned_on_disk = section.size("pinned_on_disk", 0, 1 << 50, notes);
+            low.local_price = money::price(&mut section, notes);
             section.finish(notes);
         }
         if let Some(mut section) = root.section("limits", notes) {
@@ -421,7 +432,7 @@ fn model(mut section: Section<'_, '_>, notes: &mut Notes<'_>) -> Option<LowModel
         raw_text: section.flag("raw_text", notes),
         embeddings: section.flag("embeddings", notes),
         prefill: section.flag("prefill", notes),
-        price: price(&mut section, notes),
+        price: money::price(&mut section, notes),
     };
     if !said_name {
         notes.absent(
@@ -433,26 +444,4 @@ fn model(mut section: Section<'_, '_>, notes: &mut Notes<'_>) -> Option<LowModel
     }
     section.finish(notes);
     name.map(|_| low)
-}
-
-/// Currency units per million tokens, into micro-units.
-fn price(section: &mut Section<'_, '_>, notes: &mut Notes<'_>) -> Option<Price> {
-    let mut table = section.section("price", notes)?;
-    let prompt = table.number("prompt", 1e6, notes);
-    let cached = table.number("cached_prompt", 1e6, notes);
-    let completion = table.number("completion", 1e6, notes);
-    let said = ["prompt", "completion"].map(|name| table.entries().any(|(key, ..)| key == name));
-    if said != [true, true] {
-        notes.absent(
-            table.span.clone(),
-            &table.path,
-            "a price needs `prompt` and `completion`",
-            "write price = { prompt = 0.15, completion = 0.60 }, in currency units per million \
-             tokens, or leave the price out",
-        );
-    }
-    table.finish(notes);
-    let micro = |units: f64| (units * 1e6).round() as u64;
-    let cached = micro(cached.unwrap_or(prompt?));
-    Some(Price::plain(micro(prompt?), cached, micro(completion?)))
 }

@@ -13,6 +13,7 @@ mod fleet_ledger;
 pub mod guard;
 pub mod limit;
 mod low;
+mod money;
 pub mod paths;
 mod provider;
 mod reader;
@@ -28,6 +29,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nearfar_domain::frames::TimeLimits;
+use nearfar_domain::ids::TargetId;
+use nearfar_domain::price::Price;
 use nearfar_domain::privacy::Zone;
 use toml::Spanned;
 use toml::de::DeTable;
@@ -36,6 +39,7 @@ pub use access::{Access, Tenant, is_tenant_name};
 pub use cache::Cache;
 pub use errors::{ConfigError, ConfigErrors};
 pub use guard::Guard;
+pub use money::Aliases;
 
 use errors::Notes;
 use low::{Low, LowLimits};
@@ -88,6 +92,13 @@ pub struct Config {
     pub answer_tokens: u32,
     /// `[fleet_ledger]`: where this device's ledger is sent.
     pub fleet_ledger: Option<nearfar_egress::LedgerOptions>,
+    /// The owner's table of prices.
+    pub prices: Option<PathBuf>,
+    /// The target that savings are reckoned by; `None` is the one that would
+    /// have answered otherwise.
+    pub savings_baseline: Option<TargetId>,
+    /// Own names for targets.
+    pub aliases: Aliases,
 }
 
 /// How often and how long a request is tried again.
@@ -192,6 +203,8 @@ pub struct Local {
     /// Bytes that pinned prompts may take on disk together, so that they
     /// outlive a restart; 0 keeps none there.
     pub pinned_on_disk: u64,
+    /// What an answer of this device costs: nothing, or its energy.
+    pub price: Price,
 }
 
 impl Default for Local {
@@ -204,6 +217,7 @@ impl Default for Local {
             keep_alive: None,
             preload: Vec::new(),
             pinned_on_disk: 512 << 20,
+            price: Price::FREE,
         }
     }
 }
@@ -318,6 +332,7 @@ fn read(text: &str, path: Option<&Path>, overrides: &Overrides, notes: &mut Note
             pinned_on_disk: low
                 .pinned_on_disk
                 .unwrap_or(Local::default().pinned_on_disk),
+            price: low.local_price.unwrap_or(Price::FREE),
         },
         providers: provider::all(&low.providers, base, &overrides.env_providers, notes),
         credentials_dir: low
@@ -336,6 +351,15 @@ fn read(text: &str, path: Option<&Path>, overrides: &Overrides, notes: &mut Note
             .fleet_ledger
             .as_ref()
             .and_then(|low| fleet_ledger::high(low, base, notes)),
+        prices: low
+            .prices
+            .as_ref()
+            .map(|file| file_path("prices", file, base, notes)),
+        savings_baseline: low
+            .savings_baseline
+            .as_ref()
+            .and_then(|name| money::target("savings_baseline", name, notes)),
+        aliases: low.aliases,
     }
 }
 

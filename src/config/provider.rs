@@ -63,8 +63,17 @@ fn one(low: &LowProvider, base: Option<&Path>, notes: &mut Notes<'_>) -> Option<
     let said = preset
         .as_ref()
         .filter(|preset| low.preset.is_some() || preset.base_url.is_empty());
+    // Its prices hold at its own address, in whatever region.
+    let at_home = said.is_some()
+        || preset
+            .as_ref()
+            .is_some_and(|preset| site(&preset.base_url) == site(&base_url));
     Some(Provider {
         name: name.to_owned(),
+        preset: preset
+            .as_ref()
+            .filter(|_| at_home)
+            .map(|preset| preset.name.clone()),
         dialect,
         habits: said.map_or_else(|| habits_at(&base_url), |preset| preset.habits),
         auth: auth
@@ -83,6 +92,13 @@ fn one(low: &LowProvider, base: Option<&Path>, notes: &mut Notes<'_>) -> Option<
         models,
         open_list,
     })
+}
+
+/// The last two labels of an address's host.
+fn site(url: &str) -> Option<(&str, &str)> {
+    let host = url.split_once("://")?.1.split(['/', ':', '?']).next()?;
+    let (rest, last) = host.rsplit_once('.')?;
+    Some((rest.rsplit('.').next().unwrap_or(rest), last))
 }
 
 fn check_name(low: &LowProvider, path: &str, notes: &mut Notes<'_>) -> Option<()> {

@@ -263,7 +263,7 @@ fn presets_fill_what_the_file_leaves_open() {
     assert_eq!(work.key, KeySource::Env("WORK_KEY".to_owned()));
     let known = &work.models[0];
     assert!(known.capabilities.tools && !known.capabilities.vision);
-    assert!(known.auto && known.price.is_some());
+    assert!(known.auto && work.preset.as_deref() == Some("openai"));
     let new = &work.models[1];
     assert!(!new.auto && !new.capabilities.tools && new.price.is_none());
     let said = errors("[providers.x]\npreset = \"opnai\"\n");

@@ -57,8 +57,14 @@ pub(crate) async fn begin(links: &Links, mut errand: Errand) -> Result<Begun, Al
             .attempt(&brief.target, brief.zone, brief.price);
         let another = next.is_some();
         let part = Part::NONE;
-        let attempted = attempt(links, &errand, index, &brief, part, another, reservation);
-        let failure = match attempted.await {
+        let attempted = match errand.purse.bound(&brief, &errand.account, false) {
+            Ok(most_tokens) => {
+                errand.account.bounded(most_tokens);
+                attempt(links, &errand, index, &brief, part, another, reservation).await
+            }
+            Err(failure) => Err(failure),
+        };
+        let failure = match attempted {
             Ok(running) if errand.stream => {
                 errand.account.first_piece();
                 let flow = Flow::new(links, running, errand, index, end);
@@ -150,7 +156,8 @@ async fn gather(
 ) -> Result<Vec<Event>, Failure> {
     errand.account.first_piece();
     let chat = leg::chat(&errand.plan);
-    whole::gather(links, running, chat, end, &mut errand.account).await
+    let (purse, account) = (errand.purse, &mut errand.account);
+    whole::gather(links, running, chat, end, purse, account).await
 }
 
 /// A whole answer's events. Its places are taken until they are read.

@@ -17,7 +17,7 @@ use super::answering::Answering;
 use super::attempt::{Running, attempt};
 use super::leg::{self, Brief, Part};
 use super::shown::{Doubled, Seam, Shown, Way};
-use super::{Errand, Events, Links, form, meter};
+use super::{Errand, Events, Links, form, meter, money};
 use crate::health::Trial;
 
 /// Egress keeps its own idle limit; this is the backstop behind it.
@@ -181,6 +181,9 @@ impl Flow {
     /// A piece of the leg's.
     fn take(&mut self, piece: Event) -> Result<(), Failure> {
         self.errand.account.piece(&piece);
+        if self.errand.account.is_past_bound() {
+            return Err(money::passed());
+        }
         // A signature is of its own leg's thoughts, not of several legs'.
         if self.continued > 0 && matches!(piece, Event::Signature { .. }) {
             return Ok(());
@@ -248,9 +251,19 @@ impl Flow {
             && let Some(text) = self.shown.content()
             && let Some(failure) = form::misfit(&leg::chat(&self.errand.plan).response_format, text)
         {
+            self.errand.account.wasted(&usage);
             return Err(failure);
         }
         self.over = true;
+        if self
+            .errand
+            .purse
+            .is_over(self.errand.account.cost_with(&usage))
+        {
+            // It is whole and was shown: it goes out, and counts as a fault.
+            let kind = FailureKind::TooDear;
+            self.links.metrics.leg_failed(&self.leg.target, kind);
+        }
         let whole = self.of_all_legs(usage);
         self.errand.account.finished_in_parts(&usage, &whole);
         if let Some(trial) = self.leg.trial.take() {
@@ -345,9 +358,19 @@ impl Flow {
                 .account
                 .attempt(&brief.target, brief.zone, brief.price);
             let more = place + 1 < order.len();
-            let (links, errand) = (&self.links, &self.errand);
-            let tried = attempt(links, errand, *index, &brief, part, more, reservation);
-            match tried.await {
+            let bound = self.errand.purse.bound(&brief, &self.errand.account, begun);
+            let tried = match bound {
+                Ok(most_tokens) => {
+                    self.errand.account.bounded(most_tokens);
+                    let (links, errand) = (&self.links, &self.errand);
+                    attempt(links, errand, *index, &brief, part, more, reservation).await
+                }
+                Err(failure) => {
+                    drop(reservation);
+                    Err(failure)
+                }
+            };
+            match tried {
                 Ok(running) => {
                     let echoes = !brief.target.is_local();
                     self.seam = begun

@@ -177,6 +177,7 @@ async fn start_remote(
             EgressJob::new(job, &cleared, true, links.limits)
                 .after(part.tokens)
                 .joined(!errand.stream)
+                .at_most(errand.account.most_tokens())
         })
         .await?;
     let meter = Meter::new(reservation, false);

@@ -20,6 +20,7 @@ mod flow;
 mod form;
 mod leg;
 mod meter;
+mod money;
 mod patience;
 mod shown;
 mod whole;
@@ -48,6 +49,7 @@ use crate::telemetry::Metrics;
 use answering::Answering;
 pub(crate) use begin::begin;
 use meter::Meter;
+pub(crate) use money::Purse;
 
 /// What legs run on.
 #[derive(Clone)]
@@ -88,6 +90,8 @@ pub(crate) struct Errand {
     pub(crate) deadline_ms: Option<f64>,
     /// First token within, in milliseconds.
     pub(crate) ttft_ms: Option<f64>,
+    /// What it may cost.
+    pub(crate) purse: Purse,
     /// How this device's engine is to treat it among others.
     pub(crate) terms: Terms,
     /// What must not occur in the answer.

@@ -8,7 +8,7 @@ use nearfar_domain::chat::Chat;
 use nearfar_domain::events::{Event, Failure, FailureKind, FinishReason};
 
 use super::attempt::Running;
-use super::{Links, flow, form};
+use super::{Links, Purse, flow, form, money};
 use crate::account::Account;
 
 /// The most bytes of an answer that is kept whole.
@@ -21,6 +21,7 @@ pub(super) async fn gather(
     mut running: Running,
     chat: &Chat,
     end: Instant,
+    purse: Purse,
     account: &mut Account,
 ) -> Result<Vec<Event>, Failure> {
     let idle = flow::idle(links);
@@ -47,7 +48,12 @@ pub(super) async fn gather(
                     && !gathered.called
                     && let Some(failure) = form::misfit(&chat.response_format, &gathered.text)
                 {
+                    account.wasted(&usage);
                     break failure;
+                }
+                if purse.is_over(account.cost_with(&usage)) {
+                    account.wasted(&usage);
+                    break money::passed();
                 }
                 account.finished(&usage);
                 let ended = running.job.ended_at().unwrap_or_else(Instant::now);
@@ -59,6 +65,9 @@ pub(super) async fn gather(
             }
             piece => {
                 account.piece(&piece);
+                if account.is_past_bound() {
+                    break money::passed();
+                }
                 if !gathered.take(piece) {
                     break Failure::new(
                         FailureKind::Malformed,

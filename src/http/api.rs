@@ -158,9 +158,10 @@ pub(crate) async fn read(
 
 async fn list_models(State(api): State<Arc<Api>>, caller: Caller, request: Request) -> Response {
     let targets = api.gate.targets_for(&caller.0);
+    let names = api.gate.names_for(&caller.0);
     let list = match Dialect::of(request.uri().path(), request.headers()) {
-        Dialect::Anthropic => anthropic::models::list(&targets),
-        _ => models::list(&targets),
+        Dialect::Anthropic => anthropic::models::list(&names, &targets),
+        _ => models::list(&names, &targets),
     };
     json(StatusCode::OK, &list)
 }
@@ -172,9 +173,10 @@ async fn find_model(
     request: Request,
 ) -> Result<Response, Problem> {
     let targets = api.gate.targets_for(&caller.0);
+    let names = api.gate.names_for(&caller.0);
     let found = match Dialect::of(request.uri().path(), request.headers()) {
-        Dialect::Anthropic => anthropic::models::find(&targets, &id),
-        _ => models::find(&targets, &id),
+        Dialect::Anthropic => anthropic::models::find(&names, &targets, &id),
+        _ => models::find(&names, &targets, &id),
     };
     match found {
         Some(model) => Ok(json(StatusCode::OK, &model)),

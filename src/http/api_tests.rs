@@ -36,6 +36,7 @@ async fn daemon() -> Daemon {
     let setup = Setup {
         role: Role::Gate,
         config_text: String::new(),
+        prices_text: String::new(),
         config_path: None,
         listen: vec![addr],
         state_dir: dir.path().to_owned(),

@@ -12,6 +12,7 @@ use nearfar_domain::ids::{DecisionId, TargetId};
 use serde_json::Value;
 
 use super::collect::Collected;
+use crate::account::Bill;
 use crate::road::Answer;
 
 /// A wire format of ours towards clients.
@@ -62,6 +63,8 @@ pub(crate) struct About {
     pub(crate) target: TargetId,
     /// Seconds since 1970.
     pub(crate) created: u64,
+    /// What it costs, once it has ended.
+    pub(crate) bill: Bill,
 }
 
 impl About {
@@ -73,6 +76,7 @@ impl About {
             decision: answer.decision,
             target: answer.target.clone(),
             created,
+            bill: answer.bill.clone(),
         }
     }
 }

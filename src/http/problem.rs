@@ -535,6 +535,7 @@ fn status_of(failure: &Failure) -> (StatusCode, &'static str) {
         FailureKind::Unauthorized
         | FailureKind::Unreachable
         | FailureKind::Cut
+        | FailureKind::TooDear
         | FailureKind::Malformed
         | FailureKind::TargetError => (StatusCode::BAD_GATEWAY, "server_error"),
         FailureKind::Cancelled | FailureKind::Internal => {
@@ -552,6 +553,7 @@ fn code_of(failure: &Failure) -> &'static str {
         // Azure's code, which its clients look for.
         FailureKind::Refused => "content_filter",
         FailureKind::Blocked => "guard_blocked",
+        FailureKind::TooDear => "cost_limit_exceeded",
         kind => kind.as_str(),
     }
 }

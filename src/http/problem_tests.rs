@@ -15,6 +15,7 @@ fn refused(refusal: Refusal) -> Problem {
         candidates: vec![Candidate {
             target: TargetId::remote("openai", "mini").unwrap(),
             zone: Zone::Cloud,
+            cost: None,
             outcome: Outcome::Excluded(Exclusion::BeyondCeiling),
             behind: None,
         }],

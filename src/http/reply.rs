@@ -39,6 +39,7 @@ pub(crate) struct Wish {
 /// Turns an answer into a response. Whole answers are awaited here.
 pub(crate) async fn reply(answer: Answer, wish: Wish) -> Response {
     let about = About::of(&answer);
+    let wish_is_stream = wish.stream;
     let named = [
         ("x-nearfar-decision", answer.decision.to_string()),
         ("x-nearfar-target", answer.target.to_string()),
@@ -48,6 +49,7 @@ pub(crate) async fn reply(answer: Answer, wish: Wish) -> Response {
     ];
     let quotas = Quotas(answer.quotas);
     let cache = answer.cache;
+    let bill = answer.bill.clone();
     let mut response = if wish.stream {
         stream(answer.events, wish.form.chunks(about), KEEP_ALIVE)
     } else {
@@ -61,6 +63,13 @@ pub(crate) async fn reply(answer: Answer, wish: Wish) -> Response {
             }
         }
     };
+    // Of a stream the cost is known when its headers are long gone.
+    let cost = bill.get().copied().flatten();
+    if let (false, Some(micro)) = (wish_is_stream, cost) {
+        response
+            .headers_mut()
+            .insert("x-nearfar-cost", units(micro));
+    }
     for (name, value) in named {
         // A provider's model may have a name that no header can carry.
         if let Ok(value) = HeaderValue::try_from(value) {
@@ -81,6 +90,13 @@ pub(crate) async fn reply(answer: Answer, wish: Wish) -> Response {
         }
     }
     response
+}
+
+/// Currency units, to the last micro-unit.
+fn units(micro: u64) -> HeaderValue {
+    let text = format!("{}.{:06}", micro / 1_000_000, micro % 1_000_000);
+    // Digits and a point are always a header's value.
+    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""))
 }
 
 /// A JSON response.

@@ -48,6 +48,7 @@ fn script() -> (Answer, mpsc::Sender<Event>, oneshot::Receiver<()>) {
         ceiling: Ceiling::OPEN,
         attempt: 2,
         cache: None,
+        bill: crate::account::Bill::default(),
         events: Box::pin(Script {
             events,
             _dropped: on_drop,

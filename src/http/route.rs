@@ -11,15 +11,18 @@ use serde_json::{Value, json};
 ///  "ceiling": {"zone": "cloud", "source": "default"},
 ///  "verdict": "go", "reason": "near",
 ///  "candidates": [
-///    {"target": "local/concierge", "zone": "device", "outcome": "leg", "rank": 0,
+///    {"target": "local/concierge", "zone": "device",
+///     "cost": {"likely_micro": 0, "most_micro": 0}, "outcome": "leg", "rank": 0,
 ///     "forecast": {"ttft_ms": 40.0, "total_ms": 900.0, "p_meets": 1.0,
-///                  "cost_micro": 0, "score": 0.9}},
-///    {"target": "openai/gpt", "zone": "cloud", "outcome": "excluded",
+///                  "cost_micro": 0, "most_cost_micro": 0, "score": 0.9}},
+///    {"target": "openai/gpt", "zone": "cloud", "cost": null, "outcome": "excluded",
 ///     "exclusion": "beyond_ceiling", "why": "beyond the request's privacy ceiling"}]}
 /// ```
 ///
 /// A leg that a limit past its soft share put behind others has `behind` (the
-/// limit) and `why`. `verdict` is `go` or `refuse`.
+/// limit) and `why`.
+/// `verdict` is `go` or `refuse`. `cost` is what the answer will likely and at most
+/// cost there, also where it will not come from; `null` is not known.
 pub fn explanation_json(explanation: &Explanation) -> Value {
     let (verdict, reason) = match explanation.verdict {
         Verdict::Go(reason) => ("go", reason.as_str()),
@@ -38,6 +41,7 @@ fn candidate(candidate: &Candidate) -> Value {
     let mut shown = json!({
         "target": candidate.target.to_string(),
         "zone": candidate.zone,
+        "cost": candidate.cost,
     });
     match &candidate.outcome {
         Outcome::Leg { rank, forecast } => {

@@ -274,6 +274,7 @@ impl Road {
             reason,
             ceiling: considered.request.ceiling(),
             quotas: Vec::new(),
+            bill: account.bill(),
             attempt: 0,
             cache: Some(CacheUse {
                 outcome,

@@ -31,8 +31,13 @@ pub(super) fn resolve(
             format!("A model's name has at most {MAX_NAME_BYTES} bytes."),
         ));
     }
+    let alias = view.aliases.get(&name).filter(|_| asked.target.is_none());
+    if let Some(targets) = alias {
+        let snapshot = view.look(models, |sources| sources.snapshot(targets));
+        return Ok((ModelChoice::AnyOf(targets.clone()), snapshot));
+    }
     let full = TargetId::parse(&name);
-    let snapshot = view.look(models, |sources| sources.snapshot(full.as_ref()));
+    let snapshot = view.look(models, |sources| sources.snapshot(full.as_slice()));
     let model = choose(&name, full, &snapshot, asked.identity.scope())?;
     Ok((model, snapshot))
 }

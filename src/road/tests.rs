@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod cached;
+mod money;
 mod survive;
 mod wall;
 mod world;

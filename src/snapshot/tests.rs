@@ -59,6 +59,7 @@ struct World {
     engine: Presence,
     state: EngineState,
     health: Arc<Health>,
+    tariffs: Tariffs,
 }
 
 impl World {
@@ -77,6 +78,7 @@ impl World {
             engine: Presence::Up,
             state: EngineState::default(),
             health: Arc::default(),
+            tariffs: Tariffs::default(),
         }
     }
 
@@ -90,6 +92,8 @@ impl World {
             egress: Presence::Up,
             cards: &self.cards,
             health: &self.health,
+            tariffs: &self.tariffs,
+            local_price: Price::FREE,
             now: Instant::now(),
         }
     }
@@ -108,7 +112,7 @@ fn state<'a>(snapshot: &'a Snapshot, name: &str) -> &'a TargetState {
 #[test]
 fn near_targets_come_first_and_the_local_choice_before_all() {
     let world = World::new();
-    let snapshot = world.sources().snapshot(None);
+    let snapshot = world.sources().snapshot(&[]);
     assert_eq!(
         names(&snapshot),
         [
@@ -126,7 +130,7 @@ fn near_targets_come_first_and_the_local_choice_before_all() {
     // With two that make vectors, none is taken unasked.
     let mut world = world;
     world.models.push(model("bge", "bert", 100_000_000));
-    let snapshot = world.sources().snapshot(None);
+    let snapshot = world.sources().snapshot(&[]);
     assert!(!state(&snapshot, "local/minilm").target.auto);
     assert!(!state(&snapshot, "local/bge").target.auto);
 }
@@ -150,7 +154,7 @@ fn the_configured_model_wins_and_the_embedded_one_stands_in() {
 #[test]
 fn a_model_that_is_not_loaded_waits_for_it() {
     let mut world = World::new();
-    let cold = state(&world.sources().snapshot(None), "local/qwen").wait_ms;
+    let cold = state(&world.sources().snapshot(&[]), "local/qwen").wait_ms;
     world.state.wait_ms = 40.0;
     world.state.models.push(LoadedModel {
         name: "qwen".into(),
@@ -160,7 +164,7 @@ fn a_model_that_is_not_loaded_waits_for_it() {
         tools: true,
         load_ms: 900.0,
     });
-    let warm = state(&world.sources().snapshot(None), "local/qwen").wait_ms;
+    let warm = state(&world.sources().snapshot(&[]), "local/qwen").wait_ms;
     assert!(cold > 500.0, "{cold}");
     assert!((warm - 40.0).abs() < 1e-9, "{warm}");
 }
@@ -178,12 +182,12 @@ fn health_follows_processes_keys_and_breakers() {
             .begin(&lan, Prior::remote(RemoteZone::Site), now);
         trial.failed(FailureKind::Unreachable, None, None, now);
     }
-    let snapshot = world.sources().snapshot(None);
+    let snapshot = world.sources().snapshot(&[]);
     assert_eq!(state(&snapshot, "local/qwen").health, Usable::ProcessDown);
     assert_eq!(state(&snapshot, "far/a").health, Usable::NoKey);
     assert_eq!(state(&snapshot, "lan/c").health, Usable::BreakerOpen);
     world.engine = Presence::Starting(250.0);
-    let snapshot = world.sources().snapshot(None);
+    let snapshot = world.sources().snapshot(&[]);
     assert_eq!(state(&snapshot, "local/qwen").health, Usable::Starting);
     assert!(state(&snapshot, "local/qwen").wait_ms >= 250.0);
 }
@@ -192,10 +196,10 @@ fn health_follows_processes_keys_and_breakers() {
 fn an_open_provider_takes_any_name_but_only_when_asked() {
     let world = World::new();
     let id = TargetId::parse("far/new-model").unwrap();
-    let snapshot = world.sources().snapshot(Some(&id));
+    let snapshot = world.sources().snapshot(std::slice::from_ref(&id));
     assert!(!state(&snapshot, "far/new-model").target.auto);
-    assert!(!names(&world.sources().snapshot(None)).contains(&id.to_string()));
+    assert!(!names(&world.sources().snapshot(&[])).contains(&id.to_string()));
     let listed = TargetId::parse("far/a").unwrap();
-    let twice = names(&world.sources().snapshot(Some(&listed)));
+    let twice = names(&world.sources().snapshot(std::slice::from_ref(&listed)));
     assert_eq!(twice.iter().filter(|name| *name == "far/a").count(), 1);
 }

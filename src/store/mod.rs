@@ -20,7 +20,9 @@ pub use export::Unsent;
 pub use keys::{KEYS_FILE, Key, KeyScope, KeyStore, KeysError, TokenHash};
 pub use ledger::Ledger;
 pub use limits::LimitUse;
-pub use usage::{Dimension, MAX_GROUPS, MAX_LINES, UnknownDimension, UsageLine, UsageQuery};
+pub use usage::{
+    Dimension, MAX_BASELINES, MAX_GROUPS, MAX_LINES, UnknownDimension, UsageLine, UsageQuery,
+};
 
 /// The ledger's file inside the state directory.
 pub const LEDGER_FILE: &str = "ledger.sqlite";

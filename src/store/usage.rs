@@ -1,6 +1,6 @@
 //! What was used: sums over the ledger, grouped by what the asker names.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::{self, Write};
 use std::str::FromStr;
 
@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 
 /// The most lines that one query returns.
 pub const MAX_LINES: usize = 10_000;
+
+/// The most reference targets that a line names.
+pub const MAX_BASELINES: usize = 8;
 
 /// The most groups that one query may have. Some dimensions are what clients wrote.
 pub const MAX_GROUPS: usize = 100_000;
@@ -151,8 +154,10 @@ pub struct UsageLine {
     pub cancelled: u64,
     /// Prompt tokens, as far as they are known.
     pub prompt_tokens: u64,
-    /// Of these, from a cache.
+    /// Of these, from a provider's or the engine's cache.
     pub cached_prompt_tokens: u64,
+    /// Of these, written to a provider's cache.
+    pub cache_written_tokens: u64,
     /// Tokens written.
     pub completion_tokens: u64,
     /// Of these, reasoning.
@@ -161,6 +166,20 @@ pub struct UsageLine {
     pub cost_micro: u64,
     /// Requests whose cost is not known and not in `cost_micro`.
     pub cost_unknown: u64,
+    /// Of the known cost, that of legs that gave no whole answer.
+    pub failed_cost_micro: u64,
+    /// Answers that this device's models gave.
+    pub local: u64,
+    /// What these would have cost at the reference targets, as far as that is known.
+    pub saved_local_micro: u64,
+    /// Answers of this device's of which nobody knows what they would have cost.
+    pub saved_local_unknown: u64,
+    /// The targets that this was reckoned by, at most [`MAX_BASELINES`].
+    pub baselines: BTreeSet<String>,
+    /// Answers that came from the cache of answers.
+    pub from_cache: u64,
+    /// What these had cost when they were new, as far as that is known.
+    pub saved_cache_micro: u64,
     /// Median time to the first visible event, in milliseconds, over requests that had one.
     pub ttft_p50_ms: Option<f64>,
     /// 95th percentile of the same (nearest rank).
@@ -178,9 +197,16 @@ struct Sums {
     failed: u64,
     refused: u64,
     cancelled: u64,
-    tokens: [u64; 4],
+    tokens: [u64; 5],
     cost_micro: u64,
     cost_unknown: u64,
+    failed_cost_micro: u64,
+    local: u64,
+    saved_local_micro: u64,
+    saved_local_unknown: u64,
+    baselines: BTreeSet<String>,
+    from_cache: u64,
+    saved_cache_micro: u64,
     duration_ms: f64,
     ttfts: Vec<f32>,
 }
@@ -201,7 +227,9 @@ pub(super) fn usage(
     let (filter, bounds) = window(query);
     let sql = format!(
         "SELECT outcome, prompt_tokens, cached_prompt_tokens, completion_tokens,
-            reasoning_tokens, cost_micro, duration_ms, ttft_ms {keys} FROM requests {filter}"
+            reasoning_tokens, cache_written_tokens, cost_micro, duration_ms, ttft_ms, zone,
+            reason, failed_cost_micro, baseline, saved_local_micro, saved_micro {keys}
+         FROM requests {filter}"
     );
     let mut statement = connection.prepare(&sql)?;
     let mut rows = statement.query(params_from_iter(bounds))?;
@@ -238,7 +266,7 @@ pub(super) fn usage(
 }
 
 /// The place of the first grouping column.
-const FIRST_KEY: usize = 8;
+const FIRST_KEY: usize = 15;
 
 /// Why a question has no answer.
 pub(super) enum Unanswered {
@@ -255,6 +283,7 @@ impl From<rusqlite::Error> for Unanswered {
 impl Sums {
     fn add(&mut self, row: &rusqlite::Row<'_>) -> rusqlite::Result<()> {
         self.requests += 1;
+        let ok = text(row, 0)? == "ok";
         match text(row, 0)? {
             "ok" => self.ok += 1,
             "failed" => self.failed += 1,
@@ -265,13 +294,40 @@ impl Sums {
         for (place, sum) in self.tokens.iter_mut().enumerate() {
             *sum = sum.saturating_add(count(row, 1 + place)?.unwrap_or(0));
         }
-        match count(row, 5)? {
+        match count(row, 6)? {
             Some(cost) => self.cost_micro = self.cost_micro.saturating_add(cost),
             None => self.cost_unknown += 1,
         }
-        self.duration_ms += row.get::<_, f64>(6)?;
-        if let Some(ttft) = row.get::<_, Option<f64>>(7)? {
+        self.duration_ms += row.get::<_, f64>(7)?;
+        if let Some(ttft) = row.get::<_, Option<f64>>(8)? {
             self.ttfts.push(ttft as f32);
+        }
+        let failed = count(row, 11)?.unwrap_or(0);
+        self.failed_cost_micro = self.failed_cost_micro.saturating_add(failed);
+        if ok {
+            self.saved(row)?;
+        }
+        Ok(())
+    }
+
+    /// What an answer saved: one of the cache's nothing but the first one's cost,
+    /// one of this device's nothing but the reference's.
+    fn saved(&mut self, row: &rusqlite::Row<'_>) -> rusqlite::Result<()> {
+        if matches!(text(row, 10)?, "cache" | "semantic_cache") {
+            self.from_cache += 1;
+            let saved = count(row, 14)?.unwrap_or(0);
+            self.saved_cache_micro = self.saved_cache_micro.saturating_add(saved);
+        } else if text(row, 9)? == "device" {
+            self.local += 1;
+            let Some(saved) = count(row, 13)? else {
+                self.saved_local_unknown += 1;
+                return Ok(());
+            };
+            self.saved_local_micro = self.saved_local_micro.saturating_add(saved);
+            let baseline = text(row, 12)?;
+            if self.baselines.len() < MAX_BASELINES && !self.baselines.contains(baseline) {
+                self.baselines.insert(baseline.to_owned());
+            }
         }
         Ok(())
     }
@@ -282,6 +338,7 @@ impl Sums {
             cached_prompt_tokens,
             completion_tokens,
             reasoning_tokens,
+            cache_written_tokens,
         ] = self.tokens;
         UsageLine {
             ttft_p50_ms: percentile(&mut self.ttfts, 50),
@@ -294,10 +351,18 @@ impl Sums {
             cancelled: self.cancelled,
             prompt_tokens,
             cached_prompt_tokens,
+            cache_written_tokens,
             completion_tokens,
             reasoning_tokens,
             cost_micro: self.cost_micro,
             cost_unknown: self.cost_unknown,
+            failed_cost_micro: self.failed_cost_micro,
+            local: self.local,
+            saved_local_micro: self.saved_local_micro,
+            saved_local_unknown: self.saved_local_unknown,
+            baselines: self.baselines,
+            from_cache: self.from_cache,
+            saved_cache_micro: self.saved_cache_micro,
             mean_duration_ms: self.duration_ms / self.requests.max(1) as f64,
         }
     }

@@ -217,6 +217,7 @@ mod tests {
         Setup {
             role: Role::Gate,
             config_text: "x".repeat(300_000),
+            prices_text: String::new(),
             config_path: None,
             listen: Vec::new(),
             state_dir: "/state".into(),

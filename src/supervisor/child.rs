@@ -89,8 +89,11 @@ fn run(role: Role, mut incoming: Incoming) -> io::Result<()> {
         env_providers: setup.env_providers.clone(),
     };
     // The supervisor has read the same text, so an error here is ours.
-    let config = Config::parse(&setup.config_text, setup.config_path.as_deref(), &overrides)
+    let mut config = Config::parse(&setup.config_text, setup.config_path.as_deref(), &overrides)
         .map_err(io::Error::other)?;
+    if role != Role::Engine {
+        crate::prices::handed(&setup.prices_text).fill(&mut config.providers);
+    }
     let replies = incoming.replies()?;
     match role {
         Role::Gate => gate(setup, config, incoming, replies),

@@ -48,6 +48,10 @@ fn start(args: ServeArgs) -> Result<Family, Box<dyn std::error::Error>> {
         env_providers,
     };
     let config = Config::parse(&text, path.as_deref(), &overrides)?;
+    let prices_text = match &config.prices {
+        Some(path) => crate::prices::text_of(path)?,
+        None => String::new(),
+    };
     let state = StateDir::open(&config.state_dir)?;
     let listeners = Listeners::open(&config.server.listen, &state, || has_keys(&config))?;
     // The keys that came in the environment are in this process's own; no
@@ -60,6 +64,7 @@ fn start(args: ServeArgs) -> Result<Family, Box<dyn std::error::Error>> {
     let setup = Setup {
         role: Role::Gate,
         config_text: text,
+        prices_text,
         config_path: path,
         listen: overrides.listen,
         state_dir: state.path().to_owned(),

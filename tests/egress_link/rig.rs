@@ -69,6 +69,7 @@ impl Rig {
         let credential = || KeySource::Credential("key".into());
         let provider = |name: &str, dialect, base_url: String, key| Provider {
             name: name.into(),
+            preset: None,
             auth: Auth::usual(dialect, &base_url),
             habits: habits_at(&base_url),
             dialect,

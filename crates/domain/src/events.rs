@@ -157,6 +157,8 @@ pub enum FailureKind {
     Refused,
     /// The answer held what this device's guard does not let through.
     Blocked,
+    /// The answer costs more than the request allows.
+    TooDear,
     /// Prompt and answer do not fit the model's context.
     ContextLength,
     /// The provider refused our key, or we have none.
@@ -197,6 +199,7 @@ impl FailureKind {
             FailureKind::Unsupported => "unsupported",
             FailureKind::Refused => "refused",
             FailureKind::Blocked => "blocked",
+            FailureKind::TooDear => "too_dear",
             FailureKind::ContextLength => "context_length",
             FailureKind::Unauthorized => "unauthorized",
             FailureKind::Forbidden => "forbidden",

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{DecisionId, TargetId};
 use crate::limit::{Barred, Soft};
+use crate::price::Estimate;
 use crate::privacy::{Ceiling, Zone};
 
 /// A decision laid open: metadata only, never content.
@@ -121,6 +122,8 @@ pub struct Candidate {
     pub target: TargetId,
     /// Its zone.
     pub zone: Zone,
+    /// What it would cost; `None` where its price is not known.
+    pub cost: Option<Estimate>,
     /// What became of it.
     pub outcome: Outcome,
     /// The limit past its soft share that put it behind others.

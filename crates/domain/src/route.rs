@@ -11,7 +11,7 @@ use crate::explain::{
 };
 use crate::ids::{DecisionId, TargetId};
 use crate::limit::Soft;
-use crate::price::{Price, Sizes};
+use crate::price::{Estimate, Price, Sizes};
 use crate::privacy::{Classified, Confined, Portable, Zone};
 use crate::scope::Scope;
 use crate::snapshot::{Health, Snapshot, TargetState};
@@ -71,6 +71,8 @@ pub enum ModelChoice {
     Auto,
     /// This one and no other.
     Named(TargetId),
+    /// One of these: an alias.
+    AnyOf(Vec<TargetId>),
 }
 
 /// Which side was asked for (`x-nearfar-route`).
@@ -270,7 +272,7 @@ pub fn decide(
         id: facts.id,
         ceiling,
         verdict,
-        candidates: candidates(snapshot, exclusions, &scored, &behind),
+        candidates: candidates(facts, snapshot, exclusions, &scored, &behind),
     };
     let plan = match request {
         Classified::Confined(request) => {
@@ -305,6 +307,7 @@ fn exclude(state: &TargetState, ceiling: Zone, facts: &Facts) -> Option<Exclusio
             target.auto && (target.capabilities.chat || facts.needs.contains(&Ability::Embeddings))
         }
         ModelChoice::Named(id) => *id == target.id,
+        ModelChoice::AnyOf(ids) => ids.contains(&target.id),
     };
     if !wanted {
         return Some(Exclusion::NotAsked);
@@ -380,6 +383,11 @@ fn has(state: &TargetState, ability: Ability) -> bool {
     }
 }
 
+fn estimate(state: &TargetState, facts: &Facts) -> Option<Estimate> {
+    let sizes = facts.sizes(state.target.capabilities.context_tokens);
+    state.target.price.map(|price| price.estimate(&sizes))
+}
+
 fn forecast(state: &TargetState, facts: &Facts) -> Forecast {
     let latency = &state.latency;
     let ttft_ms = state.wait_ms + latency.ttft(state.to_compute(facts.prompt_tokens));
@@ -388,8 +396,7 @@ fn forecast(state: &TargetState, facts: &Facts) -> Forecast {
     let p_ttft = p_within(ttft_ms, facts.ttft_ms, latency.log_sd);
     let p_total = p_within(total_ms, facts.deadline_ms, latency.log_sd);
     let p_meets = p_ttft.min(p_total);
-    let sizes = facts.sizes(state.target.capabilities.context_tokens);
-    let estimate = state.target.price.map(|price| price.estimate(&sizes));
+    let estimate = estimate(state, facts);
     let cost_micro = estimate.map(|estimate| estimate.likely_micro);
     // What a limit on the cost leaves is what the answer is bounded by.
     let most_cost_micro = estimate.and_then(|estimate| match facts.max_cost_micro {
@@ -527,6 +534,7 @@ fn refusal(exclusions: &[Option<Exclusion>]) -> Refusal {
 }
 
 fn candidates(
+    facts: &Facts,
     snapshot: &Snapshot,
     exclusions: Vec<Option<Exclusion>>,
     scored: &[(usize, Forecast)],
@@ -547,6 +555,7 @@ fn candidates(
         all.push(Candidate {
             target: state.target.id.clone(),
             zone: state.target.zone(),
+            cost: estimate(state, facts),
             outcome,
             behind: behind_of(index).map(|(_, soft)| soft.clone()),
         });

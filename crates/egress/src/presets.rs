@@ -3,7 +3,6 @@
 use std::sync::OnceLock;
 
 use nearfar_domain::frames::ModelCard;
-use nearfar_domain::price::Price;
 use nearfar_domain::target::{Capabilities, Dialect, RemoteZone};
 use serde::Deserialize;
 
@@ -49,7 +48,6 @@ struct ModelEntry {
     name: String,
     context_tokens: Option<u32>,
     can: Vec<Can>,
-    price: Option<[u64; 3]>,
     #[serde(default)]
     auto: bool,
 }
@@ -120,6 +118,7 @@ fn provider(entry: Entry) -> Known {
     let provider = Provider {
         auth: named.unwrap_or_else(|| Auth::usual(entry.dialect, &base_url)),
         habits: entry.habits,
+        preset: Some(entry.name.clone()),
         name: entry.name,
         dialect: entry.dialect,
         base_url,
@@ -150,9 +149,7 @@ fn card(entry: ModelEntry) -> ModelCard {
             chat: entry.can.iter().all(|can| *can != Can::Embeddings),
             embeddings: can(Can::Embeddings),
         },
-        price: entry
-            .price
-            .map(|[prompt, cached, completion]| Price::plain(prompt, cached, completion)),
+        price: None,
         auto: entry.auto,
         prefill: can(Can::Prefill),
         name: entry.name,
@@ -193,7 +190,6 @@ mod tests {
             let provider = preset(name).unwrap();
             assert_eq!(provider.key, KeySource::Env(variable.to_owned()));
             assert!(provider.models[0].auto, "{name}");
-            assert!(provider.models[0].price.is_some(), "{name}");
             assert_eq!(provider.models.iter().filter(|m| m.auto).count(), 1);
         }
     }
@@ -210,19 +206,6 @@ mod tests {
                 own || url.is_empty() || url.starts_with("https://"),
                 "{name}"
             );
-        }
-    }
-
-    #[test]
-    fn a_cached_prompt_is_never_dearer() {
-        for model in presets().iter().flat_map(|p| &p.models) {
-            if let Some(price) = model.price {
-                assert!(
-                    price.rates.cached_prompt_micro_per_mtok <= price.rates.prompt_micro_per_mtok,
-                    "{}",
-                    model.name
-                );
-            }
         }
     }
 

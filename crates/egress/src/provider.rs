@@ -14,6 +14,8 @@ use crate::openai::Habits;
 pub struct Provider {
     /// The name in target ids: `openai` in `openai/gpt-4.1-mini`.
     pub name: String,
+    /// The preset that it is, at that one's own address: its prices hold here.
+    pub preset: Option<String>,
     /// What it speaks.
     pub dialect: Dialect,
     /// Where its paths start. OpenAI's includes `/v1`, Gemini's `/v1beta`,

@@ -3,6 +3,7 @@
 
 mod access;
 mod machine;
+mod money;
 mod setup;
 
 use std::path::PathBuf;
@@ -105,6 +106,7 @@ fn examine(config: Option<PathBuf>, state_dir: Option<PathBuf>) -> Vec<Finding> 
         findings.extend(machine::memory(&config.state_dir));
         findings.extend(setup::keys(config));
         findings.extend(access::keys(config));
+        findings.extend(money::prices(config));
         findings.push(setup::environment());
         let (running, daemon) = setup::daemon(&config.state_dir);
         findings.extend(daemon);

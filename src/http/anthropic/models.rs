@@ -3,14 +3,14 @@
 use nearfar_domain::snapshot::TargetState;
 use serde_json::{Value, json};
 
-/// The name that lets nearfar decide.
-const AUTO: &str = "auto";
 /// When models were made is not known here.
 const UNKNOWN: &str = "1970-01-01T00:00:00Z";
 
-/// The list in one page, `auto` first, then near targets before far ones.
-pub(crate) fn list(targets: &[TargetState]) -> Value {
-    let data: Vec<Value> = std::iter::once(model(AUTO, None))
+/// The list in one page, `auto` and aliases first, then near targets before far ones.
+pub(crate) fn list(names: &[&str], targets: &[TargetState]) -> Value {
+    let data: Vec<Value> = names
+        .iter()
+        .map(|name| model(name, None))
         .chain(targets.iter().map(of_target))
         .collect();
     let id = |model: Option<&Value>| model.map_or(Value::Null, |model| model["id"].clone());
@@ -19,9 +19,9 @@ pub(crate) fn list(targets: &[TargetState]) -> Value {
 }
 
 /// One model; `None` when there is none of this name.
-pub(crate) fn find(targets: &[TargetState], id: &str) -> Option<Value> {
-    if id == AUTO {
-        return Some(model(AUTO, None));
+pub(crate) fn find(names: &[&str], targets: &[TargetState], id: &str) -> Option<Value> {
+    if names.contains(&id) {
+        return Some(model(id, None));
     }
     let found = targets
         .iter()

@@ -13,6 +13,7 @@ fn about() -> About {
         decision: DecisionId(1),
         target: TargetId::local("concierge"),
         created: 1_700_000_000,
+        bill: crate::account::Bill::default(),
     }
 }
 

@@ -8,6 +8,7 @@ fn about() -> About {
         decision: DecisionId(7),
         target: TargetId::parse("local/concierge").unwrap(),
         created: 1_700_000_000,
+        bill: crate::account::Bill::default(),
     }
 }
 

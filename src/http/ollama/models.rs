@@ -1,7 +1,7 @@
 //! What can be asked for, and what is in memory, as Ollama tells it.
 //!
 //! This device's models come first, then those of providers, told as Ollama
-//! tells of models that it does not run itself; `auto` is a model, too. What is
+//! tells of models that it does not run itself; `auto` and aliases are models, too. What is
 //! not known (when the embedded model was made, a provider's file) is left out.
 
 use std::sync::Arc;
@@ -63,19 +63,24 @@ pub(super) fn version() -> Value {
 }
 
 /// `/api/tags`, of targets that the caller may use.
-pub(super) fn tags(targets: &[TargetState], described: &[Described]) -> Value {
+pub(super) fn tags(names: &[&str], targets: &[TargetState], described: &[Described]) -> Value {
     let mut models: Vec<Value> = described.iter().map(here).collect();
     let far = targets.iter().filter(|state| !state.target.id.is_local());
     models.extend(far.map(elsewhere));
-    models.push(json!({
-        "name": "auto", "model": "auto", "size": 0, "digest": "", "details": no_details(),
+    models.extend(names.iter().map(|name| {
+        json!({"name": name, "model": name, "size": 0, "digest": "", "details": no_details()})
     }));
     json!({"models": models})
 }
 
 /// `/api/show`; `None` when there is no model of this name.
-pub(super) fn show(targets: &[TargetState], described: &[Described], name: &str) -> Option<Value> {
-    if name == "auto" {
+pub(super) fn show(
+    names: &[&str],
+    targets: &[TargetState],
+    described: &[Described],
+    name: &str,
+) -> Option<Value> {
+    if names.contains(&name) {
         return Some(json!({
             "details": no_details(), "model_info": {}, "capabilities": ["completion"],
         }));

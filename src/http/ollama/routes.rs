@@ -73,7 +73,11 @@ async fn list(State(api): State<Arc<Api>>, caller: Caller) -> Result<Response, P
     let described = described(&api.gate, &caller).await?;
     Ok(json(
         StatusCode::OK,
-        &models::tags(&api.gate.targets_for(&caller.0), &described),
+        &models::tags(
+            &api.gate.names_for(&caller.0),
+            &api.gate.targets_for(&caller.0),
+            &described,
+        ),
     ))
 }
 
@@ -104,7 +108,8 @@ async fn show(
     }
     let name = request::model(&mut fields)?;
     let described = described(&api.gate, &caller).await?;
-    match models::show(&api.gate.targets_for(&caller.0), &described, &name) {
+    let names = api.gate.names_for(&caller.0);
+    match models::show(&names, &api.gate.targets_for(&caller.0), &described, &name) {
         Some(body) => Ok(json(StatusCode::OK, &body)),
         None => Err(Problem::no_such_model(
             "There is no such model. GET /api/tags lists those that there are.",

@@ -105,6 +105,7 @@ impl Chunks {
             let mut chunk = self.head.object("chat.completion.chunk");
             chunk["choices"] = json!([]);
             chunk["usage"] = shape::usage(usage);
+            shape::tell_cost(&mut chunk, &self.head.bill);
             push_data(out, &chunk);
         }
         out.push_str(DONE);

@@ -11,6 +11,7 @@ fn head() -> Head {
     Head {
         id: "chatcmpl-1".into(),
         created: 1_700_000_000,
+        bill: crate::account::Bill::default(),
         model: "local/concierge".into(),
     }
 }

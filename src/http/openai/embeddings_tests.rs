@@ -86,6 +86,7 @@ fn answers_have_openais_shape_in_both_encodings() {
     let head = Head {
         id: "embd-1".into(),
         created: 1,
+        bill: crate::account::Bill::default(),
         model: "local/x".into(),
     };
     let answer = Collected {

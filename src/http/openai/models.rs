@@ -3,21 +3,20 @@
 use nearfar_domain::snapshot::TargetState;
 use serde_json::{Value, json};
 
-/// The name that lets nearfar decide.
-const AUTO: &str = "auto";
-
-/// The list, `auto` first, then near targets before far ones.
-pub(crate) fn list(targets: &[TargetState]) -> Value {
-    let data: Vec<Value> = std::iter::once(auto())
+/// The list: `auto` and aliases first, then near targets before far ones.
+pub(crate) fn list(names: &[&str], targets: &[TargetState]) -> Value {
+    let data: Vec<Value> = names
+        .iter()
+        .map(|name| own(name))
         .chain(targets.iter().map(model))
         .collect();
     json!({"object": "list", "data": data})
 }
 
 /// One model; `None` when there is none of this name.
-pub(crate) fn find(targets: &[TargetState], id: &str) -> Option<Value> {
-    if id == AUTO {
-        return Some(auto());
+pub(crate) fn find(names: &[&str], targets: &[TargetState], id: &str) -> Option<Value> {
+    if names.contains(&id) {
+        return Some(own(id));
     }
     targets
         .iter()
@@ -25,8 +24,9 @@ pub(crate) fn find(targets: &[TargetState], id: &str) -> Option<Value> {
         .map(model)
 }
 
-fn auto() -> Value {
-    json!({"id": AUTO, "object": "model", "created": 0, "owned_by": "nearfar"})
+/// A name that lets nearfar decide.
+fn own(name: &str) -> Value {
+    json!({"id": name, "object": "model", "created": 0, "owned_by": "nearfar"})
 }
 
 /// OpenAI's object, and what nearfar knows of the target under `nearfar`.

@@ -4,6 +4,7 @@
 use nearfar_domain::events::{FinishReason, Usage};
 use serde_json::{Value, json};
 
+use crate::account::Bill;
 use crate::http::dialect::About;
 
 /// What every chunk of one answer repeats.
@@ -14,6 +15,8 @@ pub(crate) struct Head {
     pub(crate) created: u64,
     /// The target that really answers.
     pub(crate) model: String,
+    /// What the answer costs, once it has ended.
+    pub(crate) bill: Bill,
 }
 
 impl Head {
@@ -23,6 +26,7 @@ impl Head {
             id: format!("{prefix}{:032x}", about.decision.0),
             created: about.created,
             model: about.target.to_string(),
+            bill: about.bill.clone(),
         }
     }
 
@@ -53,6 +57,13 @@ pub(crate) fn push_data(out: &mut String, value: &Value) {
 pub(crate) fn tell_continuation(chunk: &mut Value, continued_on: &[String]) {
     if !continued_on.is_empty() {
         chunk["nearfar"] = json!({"continued_on": continued_on});
+    }
+}
+
+/// Tells in a stream's usage what the answer cost, where that is known.
+pub(crate) fn tell_cost(chunk: &mut Value, bill: &Bill) {
+    if let Some(micro) = bill.get().copied().flatten() {
+        chunk["nearfar"] = json!({"cost_micro": micro});
     }
 }
 

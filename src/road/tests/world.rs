@@ -109,6 +109,9 @@ pub(super) struct Plan {
     pub(super) retries: Retries,
     pub(super) use_limits: Arc<Limits>,
     pub(super) cache: crate::config::Cache,
+    pub(super) local_price: Price,
+    pub(super) aliases: crate::config::Aliases,
+    pub(super) savings_baseline: Option<nearfar_domain::ids::TargetId>,
 }
 
 impl Default for Plan {
@@ -121,6 +124,9 @@ impl Default for Plan {
             retries: Retries::default(),
             use_limits: Limits::new(Vec::new(), 4_096),
             cache: crate::config::Cache::default(),
+            local_price: Price::FREE,
+            aliases: crate::config::Aliases::new(),
+            savings_baseline: None,
         }
     }
 }
@@ -144,6 +150,9 @@ impl World {
                 egress: egress.clone(),
                 parts: Arc::new(PartBoard::new(Instant::now())),
                 health: Arc::clone(&health),
+                tariffs: Arc::default(),
+                local_price: plan.local_price,
+                aliases: plan.aliases,
             },
             links: Links {
                 engine,
@@ -159,6 +168,7 @@ impl World {
             guard: Arc::new(crate::guard::Guard::new(plan.guard)),
             cache: Arc::new(crate::cache::Cache::new(plan.cache)),
             books: Books::new(Box::new(move |settled| row.send(settled).unwrap())),
+            savings_baseline: plan.savings_baseline,
         };
         Self {
             road: Arc::new(road),

@@ -57,6 +57,15 @@ impl EgressJob {
         Self { joined, ..self }
     }
 
+    /// The same job, which may write so many tokens and no more, beside those of
+    /// its partial answer.
+    pub fn at_most(mut self, tokens: Option<u32>) -> Self {
+        if let Some(tokens) = tokens {
+            self.chat.bound(tokens.saturating_add(self.partial_tokens));
+        }
+        self
+    }
+
     /// The same job, whose partial answer has about so many tokens.
     pub fn after(self, partial_tokens: u32) -> Self {
         Self {

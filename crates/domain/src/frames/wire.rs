@@ -131,6 +131,12 @@ const ROLES: [Role; 5] = [
 ];
 
 impl WireChat {
+    /// Bounds the answer, where the request does not bound it closer.
+    pub(super) fn bound(&mut self, tokens: u32) {
+        let limit = &mut self.params.max_tokens;
+        *limit = Some(limit.map_or(tokens, |limit| limit.min(tokens)));
+    }
+
     /// Content as bytes-to-be. Called by the two encoders only.
     pub(super) fn of(chat: &Chat) -> Self {
         let chat = chat.clone();

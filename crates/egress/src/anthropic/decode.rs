@@ -132,6 +132,13 @@ struct WireUsage {
     cache_creation_input_tokens: Option<u64>,
     cache_read_input_tokens: Option<u64>,
     output_tokens: Option<u64>,
+    cache_creation: Option<WireWritten>,
+}
+
+/// What of the writes lives how long.
+#[derive(Clone, Copy, Default, Deserialize)]
+struct WireWritten {
+    ephemeral_1h_input_tokens: Option<u64>,
 }
 
 impl WireUsage {
@@ -145,6 +152,7 @@ impl WireUsage {
             .cache_read_input_tokens
             .or(self.cache_read_input_tokens);
         self.output_tokens = later.output_tokens.or(self.output_tokens);
+        self.cache_creation = later.cache_creation.or(self.cache_creation);
     }
 
     /// Anthropic's `input_tokens` leaves out what the cache took part in.
@@ -158,7 +166,9 @@ impl WireUsage {
             }),
             cached_prompt: cached,
             cache_written: self.cache_creation_input_tokens,
-            cache_written_hour: None,
+            cache_written_hour: self
+                .cache_creation
+                .and_then(|written| written.ephemeral_1h_input_tokens),
             completion: self.output_tokens,
             reasoning: None,
         }

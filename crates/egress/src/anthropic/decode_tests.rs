@@ -28,7 +28,8 @@ fn start() -> Value {
     json!({"type": "message_start", "message": {
         "id": "msg_1", "type": "message", "role": "assistant", "model": "claude-x", "content": [],
         "stop_reason": null, "stop_sequence": null,
-        "usage": {"input_tokens": 10, "cache_creation_input_tokens": 2, "cache_read_input_tokens": 5, "output_tokens": 1}
+        "usage": {"input_tokens": 10, "cache_creation_input_tokens": 2, "cache_read_input_tokens": 5, "output_tokens": 1,
+            "cache_creation": {"ephemeral_5m_input_tokens": 1, "ephemeral_1h_input_tokens": 1}}
     }})
 }
 
@@ -51,7 +52,7 @@ const USAGE: Usage = Usage {
     prompt: Some(17),
     cached_prompt: Some(5),
     cache_written: Some(2),
-    cache_written_hour: None,
+    cache_written_hour: Some(1),
     completion: Some(30),
     reasoning: None,
 };
@@ -173,7 +174,8 @@ fn a_whole_answer() {
             {"type": "tool_use", "id": "toolu_1", "name": "f", "input": {"x": 1, "a": 2}}
         ],
         "stop_reason": "tool_use", "stop_sequence": null,
-        "usage": {"input_tokens": 10, "cache_creation_input_tokens": 2, "cache_read_input_tokens": 5, "output_tokens": 30}
+        "usage": {"input_tokens": 10, "cache_creation_input_tokens": 2, "cache_read_input_tokens": 5, "output_tokens": 30,
+            "cache_creation": {"ephemeral_5m_input_tokens": 1, "ephemeral_1h_input_tokens": 1}}
     });
     let mut decoder = Decoder::new("p", "asked");
     let mut events = Vec::new();

@@ -11,6 +11,7 @@ fn about() -> About {
         decision: DecisionId(0xab),
         target: TargetId::parse("openai/gpt-5").unwrap(),
         created: 1_700_000_000,
+        bill: crate::account::Bill::default(),
     }
 }
 
