@@ -290,8 +290,8 @@ async fn keep_model_loaded(gate: Arc<Gate>) {
 const KEEP_AFTER: Duration = Duration::from_millis(100);
 
 /// Writes the figures of budgets down whenever they have changed, away from the
-/// path of requests. What does not fit the ledger's queue is written with the
-/// next change.
+/// path of requests. What does not fit the ledger's queue is written a little
+/// later.
 async fn keep_budgets(gate: Arc<Gate>) {
     let limits = gate.limits();
     loop {
@@ -299,7 +299,7 @@ async fn keep_budgets(gate: Arc<Gate>) {
         tokio::time::sleep(KEEP_AFTER).await;
         let figures = limits.take_changes();
         if !figures.is_empty() && !gate.ledger.keep_limits(&figures) {
-            tracing::warn!("figures of budgets did not fit the ledger's queue");
+            limits.keep_all();
         }
     }
 }

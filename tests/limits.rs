@@ -2,6 +2,8 @@
 //! figures agree to the token, they outlive a kill, and each dialect's clients
 //! are told in their own words.
 
+use std::process::{Command, Stdio};
+
 use serde_json::{Value, json};
 
 use super::support::billed::{self, Asked, Rig, reconcile, rig, sum};
@@ -347,8 +349,8 @@ fn rates_are_told_in_each_dialects_own_words() {
     let (status, shown) = daemon.control("/admin/v1/limits");
     assert_eq!(status, 200);
     let shown: Value = serde_json::from_str(&shown).unwrap();
-    let one = shown["limits"].as_array().unwrap().iter();
-    let one = one.filter(|limit| limit["limit"] == "one").next().unwrap();
+    let mut limits = shown["limits"].as_array().unwrap().iter();
+    let one = limits.find(|limit| limit["limit"] == "one").unwrap();
     assert_eq!((&one["reserved"], &one["left"]), (&json!(1), &json!(0)));
     drop(slow);
     daemon.until("the place to be free", || {
@@ -386,4 +388,60 @@ fn an_answer_that_is_counted_has_a_bound() {
     };
     assert_eq!(bound(&seen[0]), Some(9), "{seen:?}");
     assert_eq!(bound(&seen[1]), None, "{seen:?}");
+}
+
+/// Runs a verb against a daemon: what it printed.
+fn nearfar(daemon: &Daemon, args: &[&str]) -> String {
+    let dir = daemon.state_dir();
+    let output = Command::new(env!("CARGO_BIN_EXE_nearfar"))
+        .env_clear()
+        .env("HOME", dir)
+        .env("NEARFAR_STATE_DIR", dir)
+        .env("NEARFAR_CONFIG", dir.join("none.toml"))
+        .args(args)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let err = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{args:?}: {err}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn each_key_and_each_tenant_has_its_own() {
+    let limits = "[tenants.acme]\n[tenants.clinic]\n\
+                  [[limit]]\nname = \"per key\"\nkey = \"each\"\nrequests_per_minute = 1\n\
+                  [[limit]]\nname = \"purse\"\ntenant = \"each\"\n\
+                  spend_micro_per_month = 50_000_000\n";
+    let (daemon, _runtime, _doubles) = two_providers(limits);
+    let create = |name: &str, tenant: &str| -> String {
+        let args = ["key", "create", name, "--tenant", tenant, "--json"];
+        let made: Value = serde_json::from_str(&nearfar(&daemon, &args)).unwrap();
+        format!("Bearer {}", made["token"].as_str().unwrap())
+    };
+    let (one, other) = (create("one", "acme"), create("other", "acme"));
+    let third = create("third", "clinic");
+    for (key, status) in [(&one, 200), (&one, 429), (&other, 200), (&third, 200)] {
+        let reply = ask(&daemon, CHAT, &[("authorization", key.as_str())], "cheap/m");
+        assert_eq!(reply.status, status, "{}", reply.body);
+    }
+    // Without a key there is no limit of keys.
+    for _ in 0..2 {
+        assert_eq!(ask(&daemon, CHAT, &[], "cheap/m").status, 200);
+    }
+    let shown: Value = serde_json::from_str(&nearfar(&daemon, &["limits", "--json"])).unwrap();
+    let used = |tenant: &str| {
+        let mut limits = shown["limits"].as_array().unwrap().iter();
+        let of = limits.find(|limit| limit["limit"] == "purse" && limit["of"]["tenant"] == tenant);
+        of.map(|limit| limit["used"].as_u64().unwrap())
+    };
+    // 10 tokens and 6 tokens at twice the price.
+    assert_eq!(used("acme"), Some(44), "{shown}");
+    assert_eq!(used("clinic"), Some(22), "{shown}");
+    let table = nearfar(&daemon, &["limits"]);
+    assert!(table.starts_with("LIMIT"), "{table}");
+    assert!(
+        table.contains("tenant acme") && table.contains("49.999956"),
+        "{table}"
+    );
 }

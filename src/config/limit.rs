@@ -148,8 +148,7 @@ fn one(mut section: Section<'_, '_>, notes: &mut Notes<'_>) -> Vec<Limit> {
     for measure in Measure::ALL {
         let key = measure.as_str();
         said |= section.take(key).is_some();
-        // Nothing at all is an allowance, too: a tenant may have none. Nobody
-        // could ever be let in by 0 requests, which says so more plainly.
+        // Nothing at all is an allowance, too: it shuts out.
         if let Some(most) = section.integer(key, 0, MOST, notes) {
             figures.push((measure, most));
         }

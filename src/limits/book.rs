@@ -176,7 +176,7 @@ impl Book {
         if claim.amount == 0 || figures.taken().saturating_add(claim.amount) <= limit.most {
             return None;
         }
-        if claim.amount > limit.most && limit.most > 0 {
+        if claim.amount > limit.most {
             return Some(Shortfall::TooLarge);
         }
         if figures.used.saturating_add(claim.amount) <= limit.most {
@@ -229,18 +229,26 @@ impl Book {
     /// The budgets that changed since this was last asked.
     pub fn take_changes(&mut self, now: Moment) -> Vec<Kept> {
         let changed = std::mem::take(&mut self.changed);
-        let kept = changed.into_iter().filter_map(|(rule, subject)| {
+        let kept = changed.into_iter().map(|(rule, subject)| {
             let figures = self.figures(rule, &subject, now);
             let span = self.limits[rule].measure.span();
-            Some(Kept {
+            Kept {
                 start_ms: start(span, now.unix_ms),
                 used: figures.taken(),
                 estimated: figures.estimated.saturating_add(figures.reserved),
                 rule,
                 subject,
-            })
+            }
         });
         kept.collect()
+    }
+
+    /// All budgets are to be kept anew.
+    pub fn keep_all(&mut self) {
+        let budgets = self.counters.iter().filter_map(|(place, counter)| {
+            matches!(counter.used, Used::Calendar(_)).then(|| place.clone())
+        });
+        self.changed.extend(budgets);
     }
 
     /// Takes up what was kept. Days and months that are over count no more;

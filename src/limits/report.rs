@@ -151,6 +151,12 @@ impl Limits {
         rows.collect()
     }
 
+    /// What [`Limits::take_changes`] gave could not be kept: it comes again.
+    pub fn keep_all(&self) {
+        self.book().keep_all();
+        self.changed.notify_one();
+    }
+
     /// Takes up what the disk has kept. Rows of limits that there are no more
     /// are passed over.
     pub fn restore(&self, rows: &[LimitUse]) {

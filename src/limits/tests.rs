@@ -163,6 +163,8 @@ proptest! {
         }
         let kept = book.take_changes(at(0));
         prop_assert!(book.take_changes(at(0)).is_empty());
+        book.keep_all();
+        prop_assert_eq!(book.take_changes(at(0)).len(), kept.len());
         let mut next = Book::new(limits);
         let later = at(down_ms);
         for one in &kept {
@@ -209,6 +211,9 @@ fn what_alone_is_too_much_is_told_apart_from_what_is_used_up_and_held() {
     );
     // What takes nothing is not kept out by a limit that is used up.
     ask(&mut book, 0).unwrap();
+    // A limit of nothing never has room: nobody is told to wait for it.
+    let mut shut = Book::new(vec![limit("t", Measure::ConcurrentRequests, 0)].into());
+    assert_eq!(ask(&mut shut, 1), Err((0, Shortfall::TooLarge)));
 }
 
 #[test]
