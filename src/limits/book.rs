@@ -245,10 +245,9 @@ impl Book {
 
     /// All budgets are to be kept anew.
     pub fn keep_all(&mut self) {
-        let budgets = self.counters.iter().filter_map(|(place, counter)| {
-            matches!(counter.used, Used::Calendar(_)).then(|| place.clone())
-        });
-        self.changed.extend(budgets);
+        let all = self.counters.iter();
+        let budgets = all.filter(|(_, counter)| matches!(counter.used, Used::Calendar(_)));
+        self.changed.extend(budgets.map(|(place, _)| place.clone()));
     }
 
     /// Takes up what was kept. Days and months that are over count no more;
