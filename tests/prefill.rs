@@ -59,6 +59,25 @@ fn a_prompt_is_computed_once() {
 }
 
 #[test]
+fn a_pinned_prompt_is_let_go_by_the_body_that_pinned_it() {
+    let daemon = Daemon::start(DaemonOptions::default());
+    daemon.wait_ready();
+    let unpin = |user: &str| {
+        let stream = wire::open(daemon.address(), "DELETE", PREFILL, &[], &body(user, None));
+        let reply = stream.unwrap().finish();
+        assert_eq!(reply.status, 200);
+        reply.json()["unpinned"].as_bool().unwrap()
+    };
+    tokens(&daemon, &body("when is", Some(true)));
+    assert!(!unpin("when"), "another prompt");
+    assert!(unpin("when is"));
+    assert!(!unpin("when is"), "it is pinned no longer");
+    let (cached, rest) = tokens(&daemon, &body("when is", None));
+    assert!(cached > 0 && rest == 0, "what was computed is still there");
+    daemon.stop();
+}
+
+#[test]
 fn it_stays_on_this_device_and_names_what_is_wrong() {
     let daemon = Daemon::start(DaemonOptions::default());
     daemon.wait_ready();

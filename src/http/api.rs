@@ -37,7 +37,7 @@ pub(crate) fn routes() -> Router<Arc<Api>> {
         .route("/v1/embeddings", post(make_embeddings))
         .route("/v1/messages", post(messages))
         .route("/v1/messages/count_tokens", post(count::count_tokens))
-        .route("/v1/prefill", post(prefill::prefill))
+        .route("/v1/prefill", post(prefill::prefill).delete(prefill::unpin))
         .route("/v1/route", post(explain))
         .route("/v1/models", get(list_models))
         .route("/v1/models/{*id}", get(find_model))

@@ -41,6 +41,10 @@ pub enum Purpose {
     /// Nothing: it ends at once with `Finished`, whose usage says how long the
     /// prompt is and how much of it need not be computed.
     Look,
+    /// Nothing: a prompt of exactly these tokens is pinned no longer. It ends
+    /// with `Finished`, whose usage counts the prompt, and as cached what was
+    /// pinned of it: all or nothing.
+    Unpin,
 }
 
 /// How a job is to be treated among the others.

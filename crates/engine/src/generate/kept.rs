@@ -40,6 +40,13 @@ impl Kept {
         }
     }
 
+    /// Lets go of a pinned prompt of exactly these tokens; says whether there
+    /// was one.
+    pub(super) fn unpin(&self, tokens: &[u32]) -> bool {
+        let on_disk = self.shelf.get().is_some_and(|shelf| shelf.forget(tokens));
+        self.prefixes().unpin(tokens) || on_disk
+    }
+
     /// Reads what the disk has of a prompt and memory has not, where that saves
     /// work. Takes as long as the disk does.
     pub(super) fn bring(&self, tokens: &[u32]) {

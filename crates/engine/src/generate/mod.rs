@@ -142,6 +142,15 @@ impl Generation {
         Ok(prepared)
     }
 
+    /// As [`Generation::prepare`], for a prompt of which nothing is to be
+    /// computed: nothing is read from disk.
+    ///
+    /// # Errors
+    /// As [`Generation::prepare`].
+    pub fn read(ready: &ReadyModel, chat: &Chat, partial: &str) -> Result<Prepared, Failure> {
+        prompt::prepare(ready, chat, partial)
+    }
+
     /// One step of this answer alone. Its events are added to `out`; `Finished`
     /// is the last of them.
     ///
@@ -188,7 +197,7 @@ impl Generation {
     fn begin(&mut self) {
         let wanted = match self.purpose {
             Purpose::Answer => self.tokens.len().saturating_sub(1),
-            Purpose::Prefill { .. } | Purpose::Look => self.tokens.len(),
+            Purpose::Prefill { .. } | Purpose::Look | Purpose::Unpin => self.tokens.len(),
         };
         let tokens = &self.tokens[..wanted];
         if self.ready.known_tokens(tokens) > self.cache.len() {

@@ -107,6 +107,22 @@ impl Prefixes {
         dropped
     }
 
+    /// Lets go of the pin of exactly these tokens; `false` when there is none.
+    /// The beginning of a longer pinned sequence has none of its own.
+    pub(super) fn unpin(&mut self, tokens: &[u32]) -> bool {
+        let Some(node) = exactly(&self.children, tokens) else {
+            return false;
+        };
+        let mut below = Vec::new();
+        pins(&node.children, &mut below);
+        let Some(pin) = node.pin.filter(|pin| !below.contains(pin)) else {
+            return false;
+        };
+        self.pins.retain(|other| *other != pin);
+        unpin(&mut self.children, |pinned| pinned == pin);
+        true
+    }
+
     /// Lets go of the oldest pin. `false` when there is none.
     pub(super) fn unpin_oldest(&mut self) -> bool {
         if self.pins.is_empty() {
@@ -146,6 +162,21 @@ fn position(children: &[Node], tokens: &[u32]) -> Option<(usize, usize)> {
 
 fn find<'a>(children: &'a [Node], tokens: &[u32]) -> Option<(&'a Node, usize)> {
     position(children, tokens).map(|(index, common)| (&children[index], common))
+}
+
+/// The node that ends where `tokens` do.
+fn exactly<'a>(mut children: &'a [Node], mut tokens: &[u32]) -> Option<&'a Node> {
+    loop {
+        let (node, common) = find(children, tokens)?;
+        if common < node.tokens.len() {
+            return None;
+        }
+        tokens = &tokens[common..];
+        if tokens.is_empty() {
+            return Some(node);
+        }
+        children = &node.children;
+    }
 }
 
 /// Returns how many nodes were added. `before` is where `children` begin.

@@ -126,3 +126,27 @@ proptest! {
         prop_assert_eq!(model.kv_pool().used_bytes(), 0);
     }
 }
+
+#[test]
+fn one_pin_is_let_go_and_the_others_stay() {
+    let model = model();
+    let mut tree = Prefixes::default();
+    let system = numbers(0, 40);
+    let longer = |from: u32| [system.clone(), numbers(from, 20)].concat();
+    let (first, second) = (longer(100), longer(150));
+    for tokens in [&first, &second] {
+        tree.put(tokens, &computed(&model, tokens), true);
+    }
+    assert!(!tree.unpin(&system), "it has no pin of its own");
+    assert!(!tree.unpin(&first[..50]) && !tree.unpin(&[]) && !tree.unpin(&[9]));
+    // What follows a pinned one does not hide it.
+    let said = [first.clone(), numbers(200, 9)].concat();
+    tree.put(&said, &computed(&model, &said), false);
+    assert!(tree.unpin(&first));
+    assert!(!tree.unpin(&first), "once");
+    while tree.evict() {}
+    assert_eq!((tree.known(&first), tree.known(&second)), (40, 60));
+    assert!(tree.unpin(&second));
+    while tree.evict() {}
+    assert!(tree.is_empty());
+}

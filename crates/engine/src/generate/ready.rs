@@ -287,6 +287,13 @@ impl ReadyModel {
         self.kept.keep(tokens, cache, pin);
     }
 
+    /// Pins a prompt of exactly these tokens no longer, in memory and on disk;
+    /// says whether it was pinned. What was computed of it stays in memory as
+    /// that of any other prompt, until there is no room.
+    pub(crate) fn unpin(&self, prompt: &[u32]) -> bool {
+        self.kept.unpin(prompt)
+    }
+
     /// Keeps pinned prompts on disk from now on. What is there already comes
     /// back when the returned work is done, or when a prompt needs it first.
     pub(crate) fn use_shelf(&self, shelf: Shelf) -> Restore {

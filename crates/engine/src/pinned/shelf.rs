@@ -173,6 +173,35 @@ impl Shelf {
         }
     }
 
+    /// Removes the file of a prompt of exactly these tokens, also one that is
+    /// still to be written; says whether there was one.
+    pub(crate) fn forget(&self, tokens: &[u32]) -> bool {
+        let path = self.path(tokens);
+        let mut entries = locked(&self.entries);
+        let before = entries.len();
+        entries.retain(|entry| entry.path != path);
+        let known = entries.len() < before;
+        drop(entries);
+        // Now, and again behind what waits to be written.
+        let _ = std::fs::remove_file(&path);
+        let order = Order::Forget(path, Arc::clone(&self.entries));
+        if self.orders.try_send(order).is_err() {
+            tracing::warn!(
+                model = self.name,
+                "a prompt that is pinned no longer may still be written; unpin it again"
+            );
+        }
+        known
+    }
+
+    /// Where a prompt's file lies.
+    fn path(&self, tokens: &[u32]) -> PathBuf {
+        let bytes: Vec<u8> = tokens.iter().flat_map(|id| id.to_le_bytes()).collect();
+        let hash = blake3::hash(&bytes).to_hex();
+        self.folder
+            .join(format!("{}{}.kv", self.beginning, &hash[..32]))
+    }
+
     /// Keeps a prompt: `cache` is the sequence of all of its tokens. Returns at
     /// once; when the disk is too slow for what is pinned, it is not kept.
     pub(crate) fn keep(&self, tokens: &[u32], cache: Cache) {
@@ -184,14 +213,10 @@ impl Shelf {
             tokens: tokens.to_vec(),
             block_bytes: self.pool.block_bytes(),
         };
-        let bytes: Vec<u8> = tokens.iter().flat_map(|id| id.to_le_bytes()).collect();
-        let hash = blake3::hash(&bytes).to_hex();
         let pin = Pin {
             model: self.name.clone(),
             beginning: self.beginning.clone(),
-            path: self
-                .folder
-                .join(format!("{}{}.kv", self.beginning, &hash[..32])),
+            path: self.path(tokens),
             head,
             cache,
             entries: Arc::clone(&self.entries),

@@ -138,6 +138,24 @@ fn what_was_kept_in_another_form_is_computed_once_more() {
 }
 
 #[test]
+fn a_prompt_that_is_let_go_leaves_the_disk_also_if_it_was_not_there_yet() {
+    let place = Place::new();
+    let (first, second) = (prompt(1, 40), prompt(2, 40));
+    place.keep(ROOM, &[first.clone(), second.clone()]);
+    let store = place.open(ROOM);
+    let shelf = place.shelf(&store);
+    assert!(!shelf.forget(&first[..39]));
+    assert!(shelf.forget(&first) && !shelf.forget(&first));
+    assert_eq!(place.files().len(), 1);
+    // Still on its way to the disk, or there already.
+    let third = prompt(3, 40);
+    shelf.keep(&third, place.computed(&third));
+    shelf.forget(&third);
+    store.finish(PATIENCE);
+    assert_eq!(place.found(ROOM), [second]);
+}
+
+#[test]
 fn the_same_prompt_again_is_not_written_again() {
     let place = Place::new();
     let (first, second) = (prompt(1, 40), prompt(2, 40));

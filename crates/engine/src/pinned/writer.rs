@@ -22,6 +22,8 @@ const UNFINISHED: &str = "unfinished.tmp";
 pub(super) enum Order {
     /// Keep a prompt.
     Keep(Box<Pin>),
+    /// Remove a prompt's file, after all that was asked for before.
+    Forget(PathBuf, Entries),
     /// End, after all that was asked for before.
     Stop,
 }
@@ -62,10 +64,19 @@ impl Writer {
 
     pub(super) fn run(self, orders: &Receiver<Order>) {
         self.tidy();
-        while let Ok(Order::Keep(pin)) = orders.recv() {
-            let model = pin.model.clone();
-            if let Err(reason) = self.keep(*pin) {
-                tracing::warn!(model, %reason, "a pinned prompt is kept in memory alone");
+        loop {
+            match orders.recv() {
+                Ok(Order::Keep(pin)) => {
+                    let model = pin.model.clone();
+                    if let Err(reason) = self.keep(*pin) {
+                        tracing::warn!(model, %reason, "a pinned prompt is kept in memory alone");
+                    }
+                }
+                Ok(Order::Forget(path, entries)) => {
+                    locked(&entries).retain(|entry| entry.path != path);
+                    remove(&path);
+                }
+                Ok(Order::Stop) | Err(_) => return,
             }
         }
     }

@@ -143,19 +143,30 @@ impl Answers {
         Some(name)
     }
 
-    /// Whether this job only wants to know what is known of its prompt.
+    /// Whether nothing is to be computed for this job: it wants to know what is
+    /// known of its prompt, or to have it pinned no longer.
     pub(super) fn is_look(&self, key: JobKey) -> bool {
         let preparing = self.preparing.get(&key);
-        preparing.is_some_and(|job| job.standing.purpose == Purpose::Look)
+        preparing.is_some_and(|job| matches!(job.standing.purpose, Purpose::Look | Purpose::Unpin))
     }
 
-    /// What is known of the prompt of such a job, which ends with that.
+    /// What is known, or was pinned, of the prompt of such a job, which ends with
+    /// that.
     pub(super) fn look(&mut self, key: JobKey, prepared: &Prepared) -> Option<(Usage, Timings)> {
-        let Preparing { ready, before, .. } = self.preparing.remove(&key)?;
+        let Preparing {
+            ready,
+            before,
+            standing,
+        } = self.preparing.remove(&key)?;
         let tokens = prepared.tokens();
+        let cached = match standing.purpose {
+            Purpose::Unpin if ready.unpin(tokens) => tokens.len(),
+            Purpose::Unpin => 0,
+            _ => ready.known_tokens(tokens),
+        };
         let usage = Usage {
             prompt: Some(tokens.len() as u64),
-            cached_prompt: Some(ready.known_tokens(tokens) as u64),
+            cached_prompt: Some(cached as u64),
             ..Usage::default()
         };
         Some((usage, ended(before, Timings::default()).timings))

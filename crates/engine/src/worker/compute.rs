@@ -280,7 +280,10 @@ impl Compute {
         let sender = self.sender.clone();
         let spawned = thread::Builder::new().name(format!("{THREADS}-prepare")).spawn(move || {
             let begun = Instant::now();
-            let result = survive(|| Generation::prepare(&ready, &job.chat, &job.partial));
+            let result = survive(|| match job.standing.purpose {
+                Purpose::Unpin => Generation::read(&ready, &job.chat, &job.partial),
+                _ => Generation::prepare(&ready, &job.chat, &job.partial),
+            });
             drop((ready, job));
             let result = result.unwrap_or_else(|| {
                 Err(Failure::new(

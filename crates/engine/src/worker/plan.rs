@@ -27,7 +27,7 @@ pub(super) enum Rank {
 impl Rank {
     pub(super) fn of(terms: &Terms) -> Self {
         match (terms.purpose, terms.priority) {
-            (Purpose::Prefill { .. } | Purpose::Look, _) => Self::Ahead,
+            (Purpose::Prefill { .. } | Purpose::Look | Purpose::Unpin, _) => Self::Ahead,
             (Purpose::Answer, Priority::Interactive) => Self::Interactive,
             (Purpose::Answer, Priority::Batch) => Self::Batch,
         }
