@@ -321,10 +321,12 @@ impl Draft {
 
     /// What could be proposed for an answer; `None` where nothing can.
     fn offer(&self, generation: &mut Generation) -> Option<Offer> {
+        // The first token does not wait for the draft.
+        let writes = !generation.is_prefilling();
         let Generation {
             drafting, tokens, ..
         } = generation;
-        if drafting.broken || generation.guessed > 0 || generation.rows != 1 {
+        if drafting.broken || generation.guessed > 0 || generation.rows != 1 || !writes {
             return None;
         }
         let share = *drafting.share.get_or_insert_with(|| self.first_share());
