@@ -159,7 +159,7 @@ mod tests {
             ("fleet_ledger.url = \"postgres://a b/c\"", "no spaces"),
             (
                 "fleet_ledger.url = \"postgres://a/b\"\nfleet_ledger.device = \"\"",
-                "1 to 128",
+                "is empty",
             ),
             (
                 "fleet_ledger.url = \"postgres://a/b\"\nfleet_ledger.password_env = \"1x\"",
