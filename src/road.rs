@@ -170,7 +170,7 @@ impl Road {
         match execute::begin(&self.links, errand).await {
             Ok(begun) => {
                 let (target, zone, attempt) = (begun.target.clone(), begun.zone, begun.attempt);
-                let (cache, events) = self.keep(keeping, begun, &models, ceiling.zone);
+                let (cache, events) = self.keep(*keeping, begun, &models, ceiling.zone);
                 Ok(Answer {
                     decision: id,
                     quotas: use_limits.quotas(&who, &target),

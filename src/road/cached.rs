@@ -53,7 +53,7 @@ pub(super) enum Found {
     /// An answer, and how it was found.
     Kept(Arc<Entry>, Outcome),
     /// The decision's turn; then this is done with its answer.
-    Go(Keeping),
+    Go(Box<Keeping>),
 }
 
 /// What is to be done with an answer that is being made.
@@ -97,7 +97,7 @@ impl Road {
     ) -> Result<Found, RoadError> {
         let wish = &considered.around.wish;
         if !self.cache.is_on() && !wish.only_if_cached || waiting.purpose != Purpose::Answer {
-            return Ok(Found::Go(Keeping::nothing(None)));
+            return Ok(Found::Go(Box::new(Keeping::nothing(None))));
         }
         let Some(plan) = self.cache_plan(considered) else {
             return self.made_anew(wish, Outcome::Bypass, None);
@@ -156,7 +156,7 @@ impl Road {
             return Err(RoadError::NotCached);
         }
         let outcome = Some(outcome);
-        Ok(Found::Go(Keeping { outcome, place }))
+        Ok(Found::Go(Box::new(Keeping { outcome, place })))
     }
 
     fn cache_plan(&self, considered: &Considered) -> Option<Plan> {
