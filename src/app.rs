@@ -47,6 +47,10 @@ pub async fn run(
     tasks.spawn(keep_model_loaded(Arc::clone(&gate)));
     tasks.spawn(note_use_of_keys(Arc::clone(&gate.keys)));
     tasks.spawn(keep_budgets(Arc::clone(&gate)));
+    if gate.limits().sharing().is_some() {
+        let gate = Arc::clone(&gate);
+        tasks.spawn(async move { gate.limits().keep_shared().await });
+    }
     if let Some(export) = gate.export.clone() {
         tasks.spawn(async move { export.run().await });
     }
@@ -128,6 +132,14 @@ fn wire(setup: Setup, config: Config, use_limits: Arc<Limits>, stores: Stores) -
         rows.record(row);
     }));
 
+    if let Some(shared) = &config.shared {
+        let link = egress.clone();
+        let ask = move |call| -> std::pin::Pin<Box<dyn Future<Output = _> + Send>> {
+            let link = link.clone();
+            Box::pin(async move { link.shared(call).await })
+        };
+        use_limits.share(Box::new(ask), shared.wait);
+    }
     let export = config
         .fleet_ledger
         .as_ref()

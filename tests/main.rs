@@ -18,6 +18,8 @@ mod prefill;
 mod providers;
 mod sandbox;
 mod sdk;
+#[cfg(feature = "valkey")]
+mod shared_limits;
 mod supervisor;
 mod support;
 mod tidy;

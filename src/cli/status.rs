@@ -84,6 +84,7 @@ fn head(status: &Value, style: Style) -> String {
         ("queue", queue(&status["engine"])),
         ("ledger", ledger(&status["ledger"])),
         ("fleet", fleet_ledger(&status["fleet_ledger"])),
+        ("shared", sharing(&status["shared_limits"])),
         ("model", model(&status["engine"])),
     ] {
         if !value.is_empty() {
@@ -112,6 +113,18 @@ fn ledger(ledger: &Value) -> String {
     match ledger["dropped_rows"].as_u64() {
         None | Some(0) => String::new(),
         Some(dropped) => format!("{dropped} rows could not be written; is the disk full?"),
+    }
+}
+
+/// How limits are counted.
+fn sharing(sharing: &Value) -> String {
+    match (sharing["up"].as_bool(), sharing["error"].as_str()) {
+        (None, _) => String::new(),
+        (Some(true), _) => "limits are counted together".to_owned(),
+        (_, error) => format!(
+            "limits are counted on this device alone: {}",
+            error.unwrap_or("the server was not asked yet")
+        ),
     }
 }
 

@@ -21,6 +21,9 @@ pub struct Limit {
     /// The share, in thousandths, from which requests are steered to cheaper
     /// and nearer targets.
     pub soft_permille: Option<u16>,
+    /// Whether it is counted together with other daemons, where `[shared]` says
+    /// which.
+    pub shared: bool,
 }
 
 /// What a limit applies to; `None` is everything, together.
@@ -143,6 +146,7 @@ fn one(mut section: Section<'_, '_>, notes: &mut Notes<'_>) -> Vec<Limit> {
         endpoint: part("endpoint", notes),
     };
     let soft_permille = soft(&mut section, notes);
+    let shared = section.flag("shared", notes).unwrap_or(true);
     let mut figures = Vec::new();
     let mut said = false;
     for measure in Measure::ALL {
@@ -182,6 +186,7 @@ fn one(mut section: Section<'_, '_>, notes: &mut Notes<'_>) -> Vec<Limit> {
             measure,
             most,
             soft_permille: soft_permille.filter(|_| measure.span() != Span::Held),
+            shared,
         })
         .collect()
 }

@@ -17,6 +17,7 @@ use super::guard::{self, Guard};
 use super::limit::{self, Limit};
 use super::money::{self, Aliases};
 use super::reader::{Section, as_section, as_text, nearest, shorten, wrong_type};
+use super::shared;
 
 /// The whole file.
 #[derive(Debug, Default)]
@@ -47,6 +48,7 @@ pub(super) struct Low {
     pub(super) prices: Option<Spanned<String>>,
     pub(super) savings_baseline: Option<Spanned<String>>,
     pub(super) aliases: Aliases,
+    pub(super) shared: Option<shared::Low>,
 }
 
 /// `[server]`.
@@ -184,6 +186,9 @@ impl Low {
         }
         if let Some(section) = root.section("fleet_ledger", notes) {
             low.fleet_ledger = Some(fleet_ledger::low(section, notes));
+        }
+        if let Some(section) = root.section("shared", notes) {
+            low.shared = Some(shared::low(section, notes));
         }
         root.finish(notes);
         low

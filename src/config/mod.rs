@@ -17,6 +17,7 @@ mod money;
 pub mod paths;
 mod provider;
 mod reader;
+mod shared;
 pub mod units;
 mod url;
 
@@ -40,6 +41,7 @@ pub use cache::Cache;
 pub use errors::{ConfigError, ConfigErrors};
 pub use guard::Guard;
 pub use money::Aliases;
+pub use shared::Shared;
 
 use errors::Notes;
 use low::{Low, LowLimits};
@@ -99,6 +101,8 @@ pub struct Config {
     pub savings_baseline: Option<TargetId>,
     /// Own names for targets.
     pub aliases: Aliases,
+    /// `[shared]`: where limits are counted together with other daemons'.
+    pub shared: Option<Shared>,
 }
 
 /// How often and how long a request is tried again.
@@ -240,7 +244,9 @@ impl Config {
     pub fn secrets(&self) -> impl Iterator<Item = (&str, &nearfar_egress::KeySource)> {
         let keys = self.providers.iter().map(|p| (p.name.as_str(), &p.key));
         let ledger = self.fleet_ledger.iter();
+        let shared = self.shared.iter();
         keys.chain(ledger.map(|ledger| ("fleet_ledger", &ledger.password)))
+            .chain(shared.map(|shared| ("shared", &shared.server.password)))
     }
 
     /// Reads a configuration. `path` names the file in messages and is what
@@ -360,6 +366,10 @@ fn read(text: &str, path: Option<&Path>, overrides: &Overrides, notes: &mut Note
             .as_ref()
             .and_then(|name| money::target("savings_baseline", name, notes)),
         aliases: low.aliases,
+        shared: low
+            .shared
+            .as_ref()
+            .and_then(|low| shared::high(low, base, notes)),
     }
 }
 

@@ -68,6 +68,9 @@ async fn status(State(api): State<Arc<Api>>) -> Response {
         "path": gate.ledger().path(),
         "dropped_rows": gate.ledger().dropped(),
     });
+    if let Some(state) = gate.limits().sharing() {
+        body["shared_limits"] = json!(state);
+    }
     if let Some(state) = gate.export() {
         body["fleet_ledger"] = json!(state);
     }

@@ -14,7 +14,7 @@ use super::problem::Problem;
 use super::reply::json;
 use crate::gate::{Gate, Part};
 use crate::handover::PartState;
-use crate::telemetry::{CacheGauges, ExportGauges, Gauges, LimitGauge};
+use crate::telemetry::{CacheGauges, ExportGauges, Gauges, LimitGauge, SharingGauges};
 
 /// Always 200 once the gate is up: restarting it would mend nothing else.
 pub(crate) async fn healthz() -> Response {
@@ -135,6 +135,11 @@ pub(crate) async fn metrics(State(api): State<Arc<Api>>, _: Caller) -> Response 
             .collect(),
         limits: limits.collect(),
         dropped_rows: gate.ledger().dropped(),
+        sharing: gate.limits().sharing().map(|sharing| SharingGauges {
+            up: sharing.up,
+            alone: sharing.alone,
+            outages: sharing.outages,
+        }),
         export: gate.export().map(|state| ExportGauges {
             behind_rows: state.behind_rows,
             sent_rows: state.sent_rows,

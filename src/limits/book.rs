@@ -91,13 +91,28 @@ struct Counter {
     reserved: u64,
 }
 
-type Place = (usize, Arc<str>);
+/// A counter: its limit's place in the configuration, and whose it is.
+pub(super) type Place = (usize, Arc<str>);
+
+/// What other daemons have of a shared limit, as it was last told.
+#[derive(Clone, Copy, Debug)]
+struct Elsewhere {
+    used: u64,
+    held: u64,
+    /// For the day or month that began then.
+    start_ms: i64,
+    heard_ms: u64,
+}
+
+/// After so long without a word, what others held or used of a minute is over.
+const WORD_MS: u64 = 61_000;
 
 /// All counters of all limits.
 #[derive(Debug)]
 pub struct Book {
     limits: Arc<[Limit]>,
     counters: HashMap<Place, Counter>,
+    elsewhere: HashMap<Place, Elsewhere>,
     /// Budgets that changed since they were last asked for.
     changed: HashSet<Place>,
     /// When idle counters were last looked for.
@@ -110,6 +125,7 @@ impl Book {
         Self {
             limits,
             counters: HashMap::new(),
+            elsewhere: HashMap::new(),
             changed: HashSet::new(),
             swept_ms: None,
         }
@@ -130,7 +146,20 @@ impl Book {
                 return Err((place, shortfall));
             }
         }
-        for claim in claims.iter() {
+        self.take_up(claims, now);
+        Ok(())
+    }
+
+    /// Sends claims of strangers beyond what is kept to the shared counters.
+    pub fn find_rooms(&mut self, claims: &mut [Claim], now: Moment) {
+        for claim in claims {
+            self.find_room(claim, now);
+        }
+    }
+
+    /// Takes claims that somebody else said yes to.
+    pub fn take_up(&mut self, claims: &[Claim], now: Moment) {
+        for claim in claims {
             let measure = self.limits[claim.rule].measure;
             let counter = self.counter(claim, now);
             match &mut counter.used {
@@ -141,7 +170,23 @@ impl Book {
             }
             self.note(claim);
         }
-        Ok(())
+    }
+
+    /// Takes up what a shared counter has of all daemons. `unsent` is what of it
+    /// is ours and not told yet: used, and no longer held.
+    pub fn hear(&mut self, place: Place, all: (u64, u64), unsent: (u64, u64), now: Moment) {
+        let own = self.own_figures(place.0, &place.1, now);
+        let told_used = own.used.saturating_sub(unsent.0);
+        let told_held = own.reserved.saturating_add(unsent.1);
+        let elsewhere = Elsewhere {
+            used: all.0.saturating_sub(told_used),
+            held: all.1.saturating_sub(told_held),
+            start_ms: start(self.limits[place.0].measure.span(), now.unix_ms),
+            heard_ms: now.ticks_ms,
+        };
+        if self.counters.contains_key(&place) {
+            self.elsewhere.insert(place, elsewhere);
+        }
     }
 
     /// Ends the hold of a claim that [`Book::reserve`] took: `used` of it was
@@ -190,8 +235,33 @@ impl Book {
         Some(Shortfall::UsedUp { for_ms })
     }
 
-    /// A counter's figures; zeros where there is none.
+    /// A counter's figures, with what other daemons have of it; zeros where there
+    /// is none.
     pub fn figures(&self, rule: usize, subject: &Arc<str>, now: Moment) -> Figures {
+        let mut figures = self.own_figures(rule, subject, now);
+        if self.elsewhere.is_empty() {
+            return figures;
+        }
+        let Some(elsewhere) = self.elsewhere.get(&(rule, Arc::clone(subject))) else {
+            return figures;
+        };
+        let span = self.limits[rule].measure.span();
+        let recent = now.ticks_ms.saturating_sub(elsewhere.heard_ms) < WORD_MS;
+        if recent {
+            figures.reserved = figures.reserved.saturating_add(elsewhere.held);
+        }
+        let counts = match span {
+            Span::Minute | Span::Held => recent,
+            Span::Day | Span::Month => elsewhere.start_ms == start(span, now.unix_ms),
+        };
+        if counts {
+            figures.used = figures.used.saturating_add(elsewhere.used);
+        }
+        figures
+    }
+
+    /// A counter's figures of this daemon alone.
+    pub fn own_figures(&self, rule: usize, subject: &Arc<str>, now: Moment) -> Figures {
         let Some(counter) = self.get(rule, subject) else {
             return Figures::default();
         };
@@ -230,7 +300,7 @@ impl Book {
     pub fn take_changes(&mut self, now: Moment) -> Vec<Kept> {
         let changed = std::mem::take(&mut self.changed);
         let kept = changed.into_iter().map(|(rule, subject)| {
-            let figures = self.figures(rule, &subject, now);
+            let figures = self.own_figures(rule, &subject, now);
             let span = self.limits[rule].measure.span();
             Kept {
                 start_ms: start(span, now.unix_ms),
@@ -316,6 +386,7 @@ impl Book {
             .collect();
         for place in idle {
             self.counters.remove(&place);
+            self.elsewhere.remove(&place);
         }
     }
 

@@ -43,6 +43,13 @@ impl Reservation {
         }
     }
 
+    /// Holds what another one holds, too.
+    pub(super) fn join(&mut self, mut other: Reservation) {
+        self.of = self.of.take().or(other.of.take());
+        self.claims.append(&mut other.claims);
+        other.of = None;
+    }
+
     pub(super) fn of_leg(mut self, price: Option<Price>, sizes: Sizes) -> Self {
         self.price = price;
         self.sizes = sizes;

@@ -19,13 +19,14 @@ mod denied;
 mod held;
 mod report;
 mod rules;
+mod shared;
 #[cfg(test)]
 mod tests;
 mod window;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nearfar_domain::explain::{Exclusion, Explanation, Outcome, Reason, Verdict};
 use nearfar_domain::ids::TargetId;
@@ -37,11 +38,13 @@ use tokio::sync::Notify;
 use crate::config::limit::Limit;
 use book::{Book, Claim, Figures, Shortfall};
 use rules::{NoPrice, claim_of_leg, claims_of_request};
+use shared::{Shared, Together};
 
 pub use denied::{Denied, Quota};
 pub use held::Reservation;
 pub use report::{Standing, Tally};
 pub use rules::{Wanted, Who};
+pub use shared::{Ask, Sharing};
 pub use window::Moment;
 
 /// All limits, for the life of the process.
@@ -49,6 +52,8 @@ pub use window::Moment;
 pub struct Limits {
     limits: Arc<[Limit]>,
     book: Mutex<Book>,
+    /// Where these limits are shared with other daemons.
+    shared: OnceLock<Shared>,
     counts: Vec<Counts>,
     /// Told when a budget changed.
     changed: Notify,
@@ -72,6 +77,7 @@ impl Limits {
         let limits: Arc<[Limit]> = limits.into();
         Arc::new(Self {
             book: Mutex::new(Book::new(Arc::clone(&limits))),
+            shared: OnceLock::new(),
             counts: limits.iter().map(|_| Counts::default()).collect(),
             changed: Notify::new(),
             started: Instant::now(),
@@ -102,8 +108,8 @@ impl Limits {
     }
 
     /// Lets a request in, before it is decided: its place among requests of a
-    /// minute and at a time. Async, because a store that is shared with other
-    /// daemons will have to be asked.
+    /// minute and at a time. Async, because a server that is shared with other
+    /// daemons may have to be asked.
     ///
     /// # Errors
     /// The limit that it would pass.
@@ -112,7 +118,7 @@ impl Limits {
             return Ok(Reservation::default());
         }
         let claims = claims_of_request(&self.limits, who);
-        let mut entered = self.take(claims, self.now())?;
+        let mut entered = self.take(claims, self.now()).await?;
         entered.begin();
         Ok(entered)
     }
@@ -152,6 +158,12 @@ impl Limits {
                             state.soft.get_or_insert_with(|| soft(limit));
                         }
                         let shortfall = book.shortfall(&claim, now);
+                        if let (Some(_), true, Some(shared)) =
+                            (&shortfall, limit.shared, self.shared.get())
+                        {
+                            // What others hold may be old news.
+                            shared.wanted(&claim);
+                        }
                         shortfall.map(|why| self.denied(&claim, Some(why), &book, now))
                     }
                     Err(NoPrice) => {
@@ -203,7 +215,7 @@ impl Limits {
                 }
             }
         }
-        let reservation = self.take(claims, now)?;
+        let reservation = self.take(claims, now).await?;
         Ok(reservation.of_leg(wanted.price, wanted.sizes))
     }
 
@@ -268,17 +280,78 @@ impl Limits {
         }
     }
 
-    fn take(
+    /// Has these limits counted together with other daemons', which are asked
+    /// for at most `wait`. Once, before the first request.
+    pub fn share(&self, ask: Ask, wait: Duration) {
+        // A second sharer would be a mistake of ours; the first one stays.
+        let _ = self.shared.set(Shared::new(ask, wait));
+    }
+
+    /// Keeps the shared limits told, for ever; ends at once where there are none.
+    pub async fn keep_shared(&self) {
+        if let Some(shared) = self.shared.get() {
+            shared.keep(self).await;
+        }
+    }
+
+    /// How the sharing goes; `None` where nothing is shared.
+    pub fn sharing(&self) -> Option<Sharing> {
+        self.shared.get().map(Shared::sharing)
+    }
+
+    async fn take(
         self: &Arc<Self>,
-        mut claims: Vec<Claim>,
+        claims: Vec<Claim>,
         now: Moment,
     ) -> Result<Reservation, Box<Denied>> {
         if claims.is_empty() {
             return Ok(Reservation::default());
         }
+        let Some(shared) = self.shared.get() else {
+            return self.take_alone(claims, now, None);
+        };
+        let is_shared = |claim: &Claim| self.limits[claim.rule].shared;
+        let (mut common, own): (Vec<Claim>, Vec<Claim>) = claims.into_iter().partition(is_shared);
+        // Dropped on the way, it gives back what it holds.
+        let mut taken = match own.is_empty() {
+            true => Reservation::new(Arc::clone(self), Vec::new()),
+            false => self.take_alone(own, now, None)?,
+        };
+        if common.is_empty() {
+            return Ok(taken);
+        }
+        self.book().find_rooms(&mut common, now);
+        match shared.reserve(self, &common).await {
+            Together::Held(lane) => {
+                self.book().take_up(&common, now);
+                drop(lane);
+                self.changed.notify_one();
+                taken.join(Reservation::new(Arc::clone(self), common));
+            }
+            Together::Denied(place) => {
+                let book = self.book();
+                let why = book.shortfall(&common[place], now);
+                let why = why.unwrap_or(Shortfall::Held);
+                return Err(Box::new(self.denied(&common[place], Some(why), &book, now)));
+            }
+            Together::Alone => taken.join(self.take_alone(common, now, Some(shared))?),
+        }
+        Ok(taken)
+    }
+
+    fn take_alone(
+        self: &Arc<Self>,
+        mut claims: Vec<Claim>,
+        now: Moment,
+        shared: Option<&Shared>,
+    ) -> Result<Reservation, Box<Denied>> {
         let mut book = self.book();
         match book.reserve(&mut claims, now) {
             Ok(()) => {
+                if let Some(shared) = shared {
+                    // Under the book's lock, as all that is told of it.
+                    shared.took_alone(self, &claims);
+                }
                 drop(book);
                 self.changed.notify_one();
                 Ok(Reservation::new(Arc::clone(self), claims))
@@ -298,6 +371,9 @@ impl Limits {
         for claim in claims {
             let (used, estimated) = spent(self.limits[claim.rule].measure.unit(), claim.amount);
             book.settle(claim, used, estimated, now);
+            if let Some(shared) = self.shared.get().filter(|_| self.limits[claim.rule].shared) {
+                shared.settled(self, claim, used);
+            }
             if estimated && used > 0 {
                 self.counts[claim.rule]
                     .estimated

@@ -23,6 +23,7 @@ fn limit(name: &str, measure: Measure, most: u64) -> Limit {
         measure,
         most,
         soft_permille: None,
+        shared: true,
     }
 }
 

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use nearfar_domain::events::{Event, Failure, FailureKind};
 use nearfar_domain::frames::{
-    Download, DownloadEvent, EgressJob, FromEgress, LedgerBatch, LedgerEnd, ProviderCard, ToEgress,
-    VERSION, encode,
+    Download, DownloadEvent, EgressJob, FromEgress, LedgerBatch, LedgerEnd, ProviderCard,
+    SharedCall, SharedEnd, ToEgress, VERSION, encode,
 };
 use nearfar_domain::ids::{JobId, TargetId};
 use tokio::sync::{mpsc, watch};
@@ -40,6 +40,7 @@ struct Live {
     jobs: Arc<Jobs<Event>>,
     downloads: Arc<Jobs<DownloadEvent>>,
     batches: Arc<Jobs<LedgerEnd>>,
+    calls: Arc<Jobs<SharedEnd>>,
 }
 
 impl EgressLink {
@@ -134,6 +135,24 @@ impl EgressLink {
         stream.next().await.unwrap_or_else(LedgerEnd::lost)
     }
 
+    /// Does a step at the counters that several daemons share; the job's id is
+    /// drawn here. Without egress it fails at once.
+    pub async fn shared(&self, mut call: SharedCall) -> SharedEnd {
+        let Some(live) = self.inner.seat.live() else {
+            return SharedEnd::lost();
+        };
+        let job = JobId(self.inner.seat.next_job());
+        call.job = job;
+        let Ok(frame) = encode(&ToEgress::Shared(call)) else {
+            return SharedEnd::lost();
+        };
+        let mut stream = live.calls.open(job);
+        let flight = Some(stream.flight());
+        // A closed channel is a link that just died: the stream says so itself.
+        let _ = live.outgoing.send(Outgoing { frame, flight }).await;
+        stream.next().await.unwrap_or_else(SharedEnd::lost)
+    }
+
     /// The providers, as egress last named them.
     pub fn cards(&self) -> Arc<Vec<ProviderCard>> {
         Arc::clone(&self.inner.cards.borrow())
@@ -176,6 +195,7 @@ impl Drop for Ending {
             live.jobs.close();
             live.downloads.close();
             live.batches.close();
+            live.calls.close();
         }
     }
 }
@@ -186,6 +206,7 @@ async fn serve(inner: Arc<Inner>, stream: std::os::unix::net::UnixStream, genera
     let jobs = Jobs::new(Arc::clone(&cancels));
     let downloads = Jobs::new(Arc::clone(&cancels));
     let batches = Jobs::new(Arc::clone(&cancels));
+    let calls = Jobs::new(Arc::clone(&cancels));
     let mut ending = Ending {
         inner: Arc::clone(&inner),
         live: None,
@@ -207,6 +228,7 @@ async fn serve(inner: Arc<Inner>, stream: std::os::unix::net::UnixStream, genera
                 jobs: Arc::clone(&jobs),
                 downloads: Arc::clone(&downloads),
                 batches: Arc::clone(&batches),
+                calls: Arc::clone(&calls),
             });
             inner.cards.send_replace(Arc::new(providers));
             ending.live = Some(Arc::clone(&live));
@@ -221,6 +243,7 @@ async fn serve(inner: Arc<Inner>, stream: std::os::unix::net::UnixStream, genera
             FromEgress::Event { job, event } => live.jobs.deliver(job, event),
             FromEgress::Download { job, event } => live.downloads.deliver(job, event),
             FromEgress::Ledger { job, end } => live.batches.deliver(job, end),
+            FromEgress::Shared { job, end } => live.calls.deliver(job, end),
         }
         Ok(())
     };

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use nearfar_domain::events::{Event, Failure, FailureKind};
-use nearfar_domain::frames::{DownloadEvent, LedgerEnd};
+use nearfar_domain::frames::{DownloadEvent, LedgerEnd, SharedEnd};
 
 use super::locked;
 
@@ -142,6 +142,30 @@ impl Piece for LedgerEnd {
 
     fn lost() -> Self {
         LedgerEnd::Failed {
+            message: "the egress process is not there; it is being restarted".to_owned(),
+        }
+    }
+
+    fn overrun() -> Self {
+        Self::lost()
+    }
+}
+
+impl Piece for SharedEnd {
+    fn bytes(&self) -> usize {
+        size_of::<SharedEnd>()
+    }
+
+    fn join(&mut self, next: Self) -> Option<Self> {
+        Some(next)
+    }
+
+    fn is_last(&self) -> bool {
+        true
+    }
+
+    fn lost() -> Self {
+        SharedEnd::Failed {
             message: "the egress process is not there; it is being restarted".to_owned(),
         }
     }

@@ -208,6 +208,7 @@ fn egress(setup: &Setup, config: Config, incoming: Incoming, replies: &Replies) 
         providers: config.providers,
         credentials_dir: config.credentials_dir,
         incoming_dir: setup.state_dir.join("models/incoming"),
+        shared: config.shared.map(|shared| shared.server),
         fleet_ledger: config.fleet_ledger.map(|mut ledger| {
             if ledger.device.is_empty() {
                 // Egress may read `/proc`, whatever else it may not.

@@ -67,6 +67,8 @@ pub struct Gauges {
     pub dropped_rows: u64,
     /// The sending to the fleet's ledger; `None` where there is none.
     pub export: Option<ExportGauges>,
+    /// The limits that several daemons share; `None` where none are.
+    pub sharing: Option<SharingGauges>,
     /// Requests under way.
     pub in_flight: usize,
     /// Jobs that wait in the engine.
@@ -100,6 +102,17 @@ pub struct CacheGauges {
     pub bytes: usize,
     /// What the served ones had cost when they were made, in micro-units.
     pub saved_micro: u64,
+}
+
+/// How the sharing of limits goes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SharingGauges {
+    /// Whether the server decides.
+    pub up: bool,
+    /// Claims that this daemon decided alone.
+    pub alone: u64,
+    /// How often the server went away.
+    pub outages: u64,
 }
 
 /// How the sending to the fleet's ledger goes.
@@ -289,6 +302,9 @@ impl Metrics {
             "Rows that the ledger had to drop",
             ConstCounter::new(gauges.dropped_rows),
         );
+        if let Some(sharing) = gauges.sharing {
+            register_sharing(&mut registry, sharing);
+        }
         if let Some(export) = gauges.export {
             register_export(&mut registry, export);
         }
@@ -373,6 +389,24 @@ impl CacheGauges {
             registry.register(name, help, ConstGauge::new(value));
         }
     }
+}
+
+fn register_sharing(registry: &mut Registry, sharing: SharingGauges) {
+    registry.register(
+        "shared_limits_up",
+        "Whether limits are counted together with other daemons",
+        ConstGauge::new(i64::from(sharing.up)),
+    );
+    registry.register(
+        "shared_limits_alone",
+        "Claims that were decided without the server",
+        ConstCounter::new(sharing.alone),
+    );
+    registry.register(
+        "shared_limits_outages",
+        "How often the server went away",
+        ConstCounter::new(sharing.outages),
+    );
 }
 
 fn register_export(registry: &mut Registry, export: ExportGauges) {

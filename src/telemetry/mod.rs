@@ -12,4 +12,4 @@ mod metrics;
 pub use limits::LimitGauge;
 pub use log::{begin_logging, silence_panics};
 pub(crate) use metrics::RequestIds;
-pub use metrics::{CacheGauges, ExportGauges, Gauges, Metrics};
+pub use metrics::{CacheGauges, ExportGauges, Gauges, Metrics, SharingGauges};

@@ -121,6 +121,7 @@ impl Rig {
             credentials_dir: Some(folder.path().to_owned()),
             incoming_dir: folder.path().join("incoming"),
             fleet_ledger: None,
+            shared: None,
         };
         let (links, accepted) = mpsc::channel(4);
         let (drain, draining) = watch::channel(false);
@@ -344,7 +345,10 @@ impl Link {
                 events.push(event);
             }
             FromEgress::Pong(number) => self.pongs.push(number),
-            FromEgress::Hello { .. } | FromEgress::Download { .. } | FromEgress::Ledger { .. } => {
+            FromEgress::Hello { .. }
+            | FromEgress::Download { .. }
+            | FromEgress::Ledger { .. }
+            | FromEgress::Shared { .. } => {
                 panic!("out of place")
             }
         }

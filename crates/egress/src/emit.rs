@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nearfar_domain::events::Event;
-use nearfar_domain::frames::{DownloadEvent, FromEgress, LedgerEnd};
+use nearfar_domain::frames::{DownloadEvent, FromEgress, LedgerEnd, SharedEnd};
 use nearfar_domain::ids::JobId;
 use tokio::sync::mpsc;
 
@@ -49,6 +49,12 @@ impl Emitter {
     pub(crate) async fn ledger(&self, end: LedgerEnd) -> Result<(), Gone> {
         let job = self.job;
         self.send(FromEgress::Ledger { job, end }, true).await
+    }
+
+    /// The end of a step at the shared counters.
+    pub(crate) async fn shared(&self, end: SharedEnd) -> Result<(), Gone> {
+        let job = self.job;
+        self.send(FromEgress::Shared { job, end }, true).await
     }
 
     async fn send(&self, frame: FromEgress, last: bool) -> Result<(), Gone> {

@@ -8,7 +8,8 @@
 //! [`anthropic`], [`gemini`] and [`bedrock`], chosen in [`codec`]: pure, no I/O,
 //! tested without a network. `auth` shows the key as each wants it.
 //! [`sse`] cuts a stream into messages, [`upstream`] reads errors. `download`
-//! fetches model files, `ledger` stores rows in the fleet's ledger.
+//! fetches model files, `ledger` stores rows in the fleet's ledger,
+//! `shared` counts what several daemons share.
 //!
 //! What is not here: any decision (a job names its provider and model), retries
 //! on other providers (the gate walks the legs), and prompts in logs.
@@ -36,9 +37,10 @@ mod presets;
 mod provider;
 mod reading;
 mod secrets;
+mod shared;
 pub mod socket;
 pub mod sse;
-#[cfg(any(feature = "postgres", feature = "valkey"))]
+#[cfg(feature = "postgres")]
 mod tls;
 pub mod upstream;
 
@@ -47,3 +49,4 @@ pub use ledger::{LEDGER_SQL, LedgerOptions};
 pub use link::serve;
 pub use presets::{habits_at, preset, presets};
 pub use provider::{KeySource, Options, Provider};
+pub use shared::SharedOptions;

@@ -27,6 +27,7 @@ use crate::job;
 use crate::ledger::FleetLedger;
 use crate::provider::{Options, Provider};
 use crate::secrets::{Key, base_url_from};
+use crate::shared::Counters;
 use crate::socket::{self, Incoming, Outgoing};
 use crate::{presets, provider::KeySource};
 
@@ -45,6 +46,7 @@ struct Shared {
     clients: Clients,
     downloads: Downloads,
     ledger: FleetLedger,
+    counters: Counters,
 }
 
 /// Serves links to the gate until `links` is closed and the last link ended,
@@ -107,6 +109,7 @@ impl Shared {
             clients: Clients::default(),
             downloads: Downloads::new(options.incoming_dir, directory.as_deref()),
             ledger: FleetLedger::new(options.fleet_ledger, directory.as_deref()),
+            counters: Counters::new(options.shared, directory.as_deref()),
         }
     }
 
@@ -294,6 +297,19 @@ impl Link {
                         let end = shared.ledger.store(&batch).await;
                         // A gate that is gone sends the rows again.
                         let _ = emit.ledger(end).await;
+                    };
+                    until_cancelled(work, token.cancelled()).await;
+                });
+            }
+            ToEgress::Shared(call) => {
+                let (job, shared) = (call.job, self.shared.clone());
+                let emit = self.emitter(job);
+                let Some(token) = self.token(job) else { return };
+                self.spawn(job, async move {
+                    let work = async {
+                        let end = shared.counters.call(&call).await;
+                        // A gate that is gone asks for nothing any more.
+                        let _ = emit.shared(end).await;
                     };
                     until_cancelled(work, token.cancelled()).await;
                 });

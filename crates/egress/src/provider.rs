@@ -73,4 +73,6 @@ pub struct Options {
     pub incoming_dir: PathBuf,
     /// The fleet's ledger, where there is one.
     pub fleet_ledger: Option<crate::ledger::LedgerOptions>,
+    /// Counters that several daemons share, where there are some.
+    pub shared: Option<crate::shared::SharedOptions>,
 }

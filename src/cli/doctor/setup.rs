@@ -270,6 +270,13 @@ pub(super) fn daemon(state_dir: &Path) -> (bool, Vec<Finding>) {
             "make room on the disk, then restart nearfar",
         ));
     }
+    if let Some(error) = status["shared_limits"]["error"].as_str() {
+        findings.push(Finding::fail(
+            "shared limits",
+            format!("they are counted on this device alone: {error}"),
+            "they are counted together once the server is back; see shared in the configuration",
+        ));
+    }
     if let Some(error) = status["fleet_ledger"]["error"].as_str() {
         let behind = status["fleet_ledger"]["behind_rows"].as_u64().unwrap_or(0);
         findings.push(Finding::fail(

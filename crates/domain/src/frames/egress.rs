@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::ledger::{LedgerBatch, LedgerEnd};
+use super::shared::{SharedCall, SharedEnd};
 use super::wire::WireChat;
 use crate::events::Event;
 use crate::ids::JobId;
@@ -110,6 +111,8 @@ pub enum ToEgress {
     Download(Download),
     /// Store rows in the fleet's ledger.
     Ledger(LedgerBatch),
+    /// A step at the counters that several daemons share.
+    Shared(SharedCall),
     /// Answer with `Pong`.
     Ping(u64),
 }
@@ -196,6 +199,13 @@ pub enum FromEgress {
         job: JobId,
         /// How it ended.
         end: LedgerEnd,
+    },
+    /// The end of a [`SharedCall`].
+    Shared {
+        /// The job.
+        job: JobId,
+        /// How it ended.
+        end: SharedEnd,
     },
     /// The answer to `Ping`.
     Pong(u64),

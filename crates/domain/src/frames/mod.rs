@@ -12,6 +12,7 @@ mod codec;
 mod egress;
 mod engine;
 mod ledger;
+mod shared;
 mod terms;
 mod wire;
 
@@ -24,6 +25,7 @@ pub use engine::{
     LoadingModel, ModelLoad, ModelSource, Timings, ToEngine, Tuning,
 };
 pub use ledger::{LedgerBatch, LedgerEnd, LedgerLeg, LedgerRow};
+pub use shared::{SharedCall, SharedEnd, SharedEntry, SharedFigures, SharedOp, SharedSpan};
 pub use terms::{Priority, Purpose, Terms};
 pub use wire::WireChat;
 
