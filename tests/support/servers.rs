@@ -256,8 +256,8 @@ fn free_port() -> u16 {
     listener.local_addr().unwrap().port()
 }
 
-/// A Valkey server, or Redis where Debian has that. It keeps nothing on disk, so
-/// that one that is killed has lost all it knew.
+/// A Valkey server, or Redis where Debian has that. It writes every change to its
+/// disk before it answers.
 pub struct Valkey {
     folder: tempfile::TempDir,
     port: u16,
@@ -289,7 +289,14 @@ impl Valkey {
             .current_dir(self.folder.path())
             .env_clear()
             .args(["--bind", "127.0.0.1", "--port", &self.port.to_string()])
-            .args(["--save", "", "--appendonly", "no"])
+            .args([
+                "--save",
+                "",
+                "--appendonly",
+                "yes",
+                "--appendfsync",
+                "always",
+            ])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
