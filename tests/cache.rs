@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::embeddings;
 use super::support::daemon::{Daemon, DaemonOptions};
 use super::support::double::{Behaviour, Double, Fault};
+use super::support::runtime;
 use super::support::wire::{self, Reply};
 
 const CHAT: &str = "/v1/chat/completions";
@@ -21,11 +22,7 @@ struct Rig {
 
 /// A daemon with one provider, whose every request costs something.
 fn rig(cache: &str) -> Rig {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = runtime();
     let far = runtime.block_on(Double::start());
     let config = format!(
         "{cache}\n[providers.far]\nbase_url = \"{}\"\n[[providers.far.models]]\nname = \"m\"\n\

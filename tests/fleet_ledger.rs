@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use super::support::daemon::{Daemon, DaemonOptions};
 use super::support::double::Double;
-use super::support::root;
 use super::support::servers::Postgres;
+use super::support::{root, runtime};
 
 const BODY: &str = r#"{"model":"p/m","messages":[{"role":"user","content":"do not tell"}]}"#;
 
@@ -22,11 +22,7 @@ struct Provider {
 }
 
 fn provider() -> Provider {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = runtime();
     let double = runtime.block_on(Double::start());
     double.always_repeats();
     Provider {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::support::daemon::{Daemon, DaemonOptions};
 use super::support::double::{Behaviour, Double, Fault};
-use super::support::wire;
+use super::support::{runtime, wire};
 
 const CHAT: &str = "/v1/chat/completions";
 const REDACT: [(&str, &str); 1] = [("x-nearfar-privacy", "redact")];
@@ -33,11 +33,7 @@ struct Rig {
 
 /// A daemon with two providers that repeat what they are told.
 fn rig(guard: &str) -> Rig {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = runtime();
     let near = runtime.block_on(Double::start());
     let far = runtime.block_on(Double::start());
     near.always_repeats();

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::support::daemon::{Daemon, DaemonOptions};
 use super::support::double::{Answer, Double};
-use super::support::{root, wire};
+use super::support::{root, runtime, wire};
 
 const CHAT: &str = "/v1/chat/completions";
 /// The provider's own key, which is not the client's.
@@ -53,11 +53,7 @@ struct Rig {
 
 /// A daemon with a provider, two tenants and what `more` says.
 fn rig(more: &str) -> Rig {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = runtime();
     let far = runtime.block_on(Double::start());
     far.require_key(PROVIDERS_KEY);
     far.always(Answer::text("from afar"));

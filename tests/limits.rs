@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::support::billed::{self, Asked, Rig, reconcile, rig, sum};
 use super::support::daemon::{Daemon, DaemonOptions};
 use super::support::double::Ending;
-use super::support::wire;
+use super::support::{runtime, wire};
 
 const CHAT: &str = "/v1/chat/completions";
 
@@ -92,11 +92,7 @@ fn figures_agree_with_the_providers_count_to_the_token() {
 
 #[test]
 fn budgets_outlive_a_kill() {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = runtime();
     let double = runtime.block_on(super::support::double::Double::start());
     let limits = "[[limit]]\nname = \"day\"\ntenant = \"each\"\ntokens_per_day = 400\n\
                   [[limit]]\nname = \"month\"\nspend_micro_per_month = 100_000\n";
@@ -165,11 +161,7 @@ fn two_providers(
     tokio::runtime::Runtime,
     Vec<super::support::double::Double>,
 ) {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = runtime();
     let doubles: Vec<_> = (0..2)
         .map(|_| runtime.block_on(super::support::double::Double::start()))
         .collect();

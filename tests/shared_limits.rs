@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::support::daemon::{Daemon, DaemonOptions};
 use super::support::double::Double;
+use super::support::runtime;
 use super::support::servers::Valkey;
 
 const ANSWER_TOKENS: u64 = 40;
@@ -19,11 +20,7 @@ struct Pair {
 
 /// Two daemons with one budget of tokens per day.
 fn pair(valkey: &Valkey, budget: u64, wait: &str) -> Pair {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = runtime();
     let double = runtime.block_on(Double::start());
     double.always_repeats();
     let config = format!(

@@ -10,6 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Subcommand};
 use hyper::Method;
+use nearfar_domain::calendar::{civil_of, clock_of};
 use serde_json::{Value, json};
 
 use super::client::{Client, Reply, block_on};
@@ -481,28 +482,10 @@ fn time(value: &Value, none: &str) -> String {
     value.as_i64().map_or_else(|| none.to_owned(), date)
 }
 
-/// `2026-01-31 12:00`, in UTC. Days to dates after Howard Hinnant's
-/// `civil_from_days`.
+/// `2026-01-31 12:00`, in UTC.
 fn date(ms: i64) -> String {
-    let minutes = ms.div_euclid(60_000);
-    let days = minutes.div_euclid(24 * 60) + 719_468;
-    let era = days.div_euclid(146_097);
-    let day_of_era = days.rem_euclid(146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 {
-        shifted + 3
-    } else {
-        shifted - 9
-    };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    let (hour, minute) = (
-        minutes.div_euclid(60).rem_euclid(24),
-        minutes.rem_euclid(60),
-    );
+    let (year, month, day) = civil_of(ms);
+    let (hour, minute, _) = clock_of(ms);
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}")
 }
 

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
-use nearfar_domain::limit::{Unit, date_time};
+use nearfar_domain::calendar::date_time;
+use nearfar_domain::limit::Unit;
 use serde_json::json;
 
 use super::api::Api;

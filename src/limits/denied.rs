@@ -1,6 +1,7 @@
 //! Why a limit says no, in figures; and how much of one is left.
 
-use nearfar_domain::limit::{Bar, Barred, Measure, Span, Unit, date_time};
+use nearfar_domain::calendar::date_time;
+use nearfar_domain::limit::{Bar, Barred, Measure, Span, Unit};
 
 use super::book::{Figures, Shortfall};
 use super::rules::is_budget;

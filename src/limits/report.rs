@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use nearfar_domain::limit::{Measure, Span, date_time};
+use nearfar_domain::calendar::date_time;
+use nearfar_domain::limit::{Measure, Span};
 use serde::Serialize;
 
 use super::book::Kept;

@@ -1,6 +1,7 @@
 //! Figures over a time: the last minute, or a day or month of the calendar.
 
-use nearfar_domain::limit::{Span, day_start, month_start, next_day, next_month};
+use nearfar_domain::calendar::{day_start, month_start, next_day, next_month};
+use nearfar_domain::limit::Span;
 
 /// One moment on both clocks: the calendar's, which may be set, and one that
 /// only goes forward.

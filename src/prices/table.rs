@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use nearfar_domain::calendar::{DAY_MS, days_of};
 use nearfar_domain::price::{Long, Price, Rates};
 use serde::Deserialize;
 
@@ -248,11 +249,10 @@ impl List {
 /// Days from a date to `now_ms`, in milliseconds since 1970; `None` where the
 /// text is no date.
 pub fn age_days(date: &str, now_ms: i64) -> Option<i64> {
-    Some(now_ms.div_euclid(86_400_000) - days(date)?)
+    Some(now_ms.div_euclid(DAY_MS) - days(date)?)
 }
 
-/// Days since 1970 of `YYYY-MM-DD`, in the proleptic Gregorian calendar with
-/// years that begin in March, so that the leap day is their last.
+/// Days since 1970 of `YYYY-MM-DD`.
 fn days(date: &str) -> Option<i64> {
     let bytes = date.as_bytes();
     let dashes = bytes.len() == 10 && bytes[4] == b'-' && bytes[7] == b'-';
@@ -269,9 +269,5 @@ fn days(date: &str) -> Option<i64> {
     {
         return None;
     }
-    let (y, m) = match month {
-        3.. => (year, month - 3),
-        _ => (year - 1, month + 9),
-    };
-    Some(365 * y + y / 4 - y / 100 + y / 400 + (153 * m + 2) / 5 + day - 1 - 719_468)
+    Some(days_of(year, month) + day - 1)
 }

@@ -27,11 +27,7 @@ pub struct Rig {
 
 /// Starts both. `limits` is the configuration's part about limits.
 pub fn rig(limits: &str) -> Rig {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = super::runtime();
     let double = runtime.block_on(Double::start());
     let daemon = Daemon::start(DaemonOptions::default().config(&config(&double, limits)));
     daemon.wait_ready();

@@ -8,8 +8,9 @@
 //! In reading order: [`chat`] is the request, [`privacy`] decides how far it
 //! may go, [`target`] and [`snapshot`] describe what could answer it,
 //! [`scope`] is what its caller may use, [`route`] chooses, [`explain`] says why, [`events`] is the answer, and
-//! [`frames`] is how both cross a process boundary.
+//! [`frames`] is how both cross a process boundary. [`calendar`] tells dates.
 
+pub mod calendar;
 pub mod chat;
 pub mod embed;
 pub mod events;
