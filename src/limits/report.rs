@@ -71,7 +71,7 @@ impl Limits {
             .map(|(rule, subject)| (rule, Arc::clone(subject)))
             .collect();
         for (rule, limit) in self.limits.iter().enumerate() {
-            let each = rules::parts(limit, "").iter().any(|_| true);
+            let each = !rules::parts(limit, "").is_empty();
             if !each && !places.iter().any(|(other, _)| *other == rule) {
                 places.push((rule, "".into()));
             }
